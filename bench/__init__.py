@@ -1,0 +1,1 @@
+"""The roof: study spec, cell, training loop, ranking and metrics, command line."""

@@ -1,0 +1,366 @@
+"""The command line: `promptgrid`. Commands import what they need, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from data_recipes.core.model import DataError
+
+app = typer.Typer(
+    name="promptgrid",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    help="A benchmark harness for prompt learning and composed image retrieval.\n\n"
+    "    promptgrid demo\n\n    promptgrid run studies/my-study.yaml --dry-run",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Build, check and list datasets.")
+app.add_typer(data_app, name="data")
+
+DataRoot = Annotated[
+    Path,
+    typer.Option("--data", envvar="PROMPTGRID_DATA", help="Folder of the built datasets."),
+]
+Cache = Annotated[
+    Path,
+    typer.Option("--cache", envvar="PROMPTGRID_CACHE", help="Folder of the frozen features."),
+]
+SHARDS = Path("shards")
+FEATURES = Path("shards/.features")
+DEMO = Path(__file__).with_name("demo.yaml")
+
+
+def main() -> None:
+    """Entry point: known errors become one message and exit code 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except (DataError, FileNotFoundError) as error:
+        fail(str(error))
+    except Exception as error:
+        if type(error).__name__ in KNOWN_ERRORS:
+            fail(str(error))
+        raise
+
+
+KNOWN_ERRORS = {"StudyError", "BackboneError", "RecordError", "NotEnoughResourcesError"}
+
+
+def fail(message: str) -> None:
+    """Print an error and leave with code 2."""
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {message}", style="red"))
+    sys.exit(2)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the records and the report.")] = Path(
+        "runs/demo"
+    ),
+    data: DataRoot = SHARDS,
+    cache: Cache = FEATURES,
+) -> None:
+    """Run the embedded study on OpenMoji drawings: the whole path, without any download.
+
+    Example: `promptgrid demo --out runs/demo`
+    """
+    from data_recipes.core.manifest import MANIFEST
+
+    console = Console(soft_wrap=True)
+    for name in ("openmoji-roles", "openmoji-composed"):
+        if not (data / name / MANIFEST).is_file():
+            _build(name, data, console)
+    _run(DEMO, out, data, cache, console)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="Study file (YAML).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the records; default runs/<study name>.")
+    ] = None,
+    data: DataRoot = SHARDS,
+    cache: Cache = FEATURES,
+    gangs: Annotated[int | None, typer.Option(min=1, help="Gangs side by side.")] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="DeepSpeed ranks per cell.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join: 'auto' or host:port.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, list the cells, run nothing.")
+    ] = False,
+) -> None:
+    """Run a study, or continue it: cells with a record are never computed again.
+
+    Example: `promptgrid run studies/my-study.yaml --dry-run`
+    """
+    overrides = {"gangs": gangs, "ranks_per_cell": ranks}
+    console = Console(soft_wrap=True)
+    _run(study, out, data, cache, console, overrides, address, dry_run)
+
+
+def _run(
+    path: Path,
+    out: Path | None,
+    data: Path,
+    cache: Path,
+    console: Console,
+    overrides: dict[str, Any] | None = None,
+    address: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    from bench.live import Progression
+    from bench.plan import plan
+    from bench.run import STATUS, expected_cells, run_plan
+    from bench.study import load_study
+    from results.store import RecordStore
+
+    study = load_study(path, data)
+    options = study.run.model_copy(
+        update={k: v for k, v in (overrides or {}).items() if v is not None}
+    )
+    out = out or Path("runs") / study.name
+    planned = plan(study, data, cache)
+    store = RecordStore(out)
+    todo = {cell.key: cell for cell in planned.cells if not store.has(cell.key)}
+    console.print(
+        f"study {study.name}: {len(planned.cells)} cells, {len(planned.cells) - len(todo)} "
+        f"recorded in {out}, {len(todo)} to run"
+    )
+    for line in planned.left_out:
+        console.print(f"  left out: {line}")
+    if dry_run:
+        for cell in planned.cells:
+            mark = "to run  " if cell.key in todo else "recorded"
+            console.print(f"  {mark} {cell.key[:12]} {cell.title}")
+        return
+    titles = {key: cell.title for key, cell in todo.items()}
+    progression = Progression(console, titles, out / STATUS)
+    with progression.shown():
+        ran = run_plan(planned, options, out, address, progression.event)
+    show_report(out, expected_cells(planned), ran.files, console)
+    if ran.outcome is not None and ran.outcome.gang_errors:
+        for gang, error in ran.outcome.gang_errors.items():
+            console.print(Text(f"{gang} was lost: {error}", style="red"))
+    if ran.failures or (ran.outcome is not None and not ran.outcome.ok):
+        console.print(
+            Text(
+                f"{len(ran.failures)} cell(s) failed; see {out}/failures. The same command tries "
+                "them again.",
+                style="red",
+            )
+        )
+        raise typer.Exit(1)
+
+
+def show_report(
+    out: Path, expected: list[dict[str, Any]] | None, files: list[Path], console: Console
+) -> None:
+    """Print the leaderboard and where the files are."""
+    from results.absent import restrict
+    from results.console import console_leaderboard
+    from results.frames import load
+    from results.store import RecordStore
+    from results.tables import leaderboard
+
+    frame = restrict(load(out), expected)
+    for table in console_leaderboard(leaderboard(frame, expected, RecordStore(out).failures())):
+        console.print()
+        console.print(table)
+    console.print()
+    tables = [path for path in files if path.suffix in (".md", ".csv")]
+    plots = sorted({path.parent for path in files if path.suffix in (".png", ".svg")})
+    for what, paths in (("tables", tables), ("plots ", plots)):
+        console.print(f"{what}: {'  '.join(map(str, paths))}")
+    console.print(f"records: {out / 'records'}")
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")] = Path("runs/demo"),
+    as_json: Annotated[bool, typer.Option("--json", help="The status file itself.")] = False,
+) -> None:
+    """Show how a run stands: cells done, and what each gang does now.
+
+    Example: `promptgrid status runs/demo`
+    """
+    from bench.live import gang_table, phase, read_status
+    from bench.run import STATUS, planned_cells
+
+    state = read_status(folder / STATUS)
+    if state is None:
+        raise DataError(f"{folder / STATUS}: no run was started there; see `promptgrid run --help`")
+    if as_json:
+        typer.echo(json.dumps(state, indent=1, sort_keys=True))
+        return
+    console = Console(soft_wrap=True)
+    console.print(f"{folder}: {phase(state)}")
+    counts = state.get("counts")
+    if counts:
+        console.print(", ".join(f"{number} {name}" for name, number in counts.items()))
+        titles = {cell["key"]: cell["title"] for cell in planned_cells(folder) or []}
+        console.print(gang_table(state, titles))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: the folder.")] = None,
+) -> None:
+    """Rebuild tables and plots from the records of a folder; missing cells are named.
+
+    Example: `promptgrid report runs/demo`
+    """
+    from bench.run import planned_cells
+    from results.report import write_report
+
+    if not (folder / "records").is_dir():
+        raise DataError(f"{folder}: no records there; run a study with `--out {folder}` first")
+    expected = planned_cells(folder)
+    files = write_report(folder, out or folder, expected)
+    show_report(folder, expected, files, Console(soft_wrap=True))
+
+
+@app.command()
+def methods(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the methods.
+
+    Example: `promptgrid methods --json`
+    """
+    from methods.core.registry import registered
+
+    rows = [
+        {
+            "method": name,
+            "paper": kind.paper,
+            "tasks": sorted(kind.tasks),
+            "trains": kind.trains,
+            "touches_vision": kind.touches_vision,
+            "inferred": list(kind.inferred),
+        }
+        for name, kind in registered().items()
+    ]
+    _show(rows, as_json)
+
+
+@app.command()
+def datasets(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the datasets that have a recipe.
+
+    Example: `promptgrid datasets`
+    """
+    from data_recipes.core.registry import recipes
+
+    rows = [
+        {"dataset": name, "about": r.summary, "licence": r.licence, "source": r.source}
+        for name, r in recipes().items()
+    ]
+    _show(rows, as_json)
+
+
+@data_app.command("build")
+def data_build(
+    names: Annotated[list[str], typer.Argument(help="Datasets, for instance openmoji-roles.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets one folder a dataset.")] = SHARDS,
+    force: Annotated[bool, typer.Option("--force", help="Build again what is there.")] = False,
+) -> None:
+    """Build datasets into webdataset shards.
+
+    Example: `promptgrid data build openmoji-roles openmoji-composed`
+    """
+    from data_recipes.core.manifest import MANIFEST
+    from data_recipes.core.registry import recipe
+
+    console = Console(soft_wrap=True)
+    for name in names:
+        recipe(name)
+    for name in names:
+        if (out / name / MANIFEST).is_file() and not force:
+            console.print(f"{out / name}: built already (--force builds it again)")
+        else:
+            _build(name, out, console)
+
+
+def _build(name: str, out: Path, console: Console) -> None:
+    from data_recipes.core.dataset import build_dataset
+    from data_recipes.core.registry import recipe
+
+    kind = recipe(name)
+    with console.status(f"building {name}"):
+        manifest = build_dataset(kind(), out / name)
+    console.print(f"built {out / name}: {manifest.images} images, digest {manifest.digest[:12]}")
+    if manifest.attribution:
+        console.print(f"  {manifest.attribution}")
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(help="A built dataset's folder.")],
+) -> None:
+    """Check a built dataset: shards, digests, every image, every task.
+
+    Example: `promptgrid data check shards/openmoji-roles`
+    """
+    from data_recipes.core.dataset import check_dataset
+
+    found = check_dataset(folder)
+    if found:
+        raise DataError(f"{folder}: {len(found)} problem(s)\n  " + "\n  ".join(found[:50]))
+    typer.echo(f"{folder}: sound")
+
+
+@data_app.command("list")
+def data_list(
+    out: Annotated[Path, typer.Option(help="Folder of the built datasets.")] = SHARDS,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List the built datasets.
+
+    Example: `promptgrid data list`
+    """
+    from data_recipes.core.manifest import MANIFEST, read_manifest
+
+    rows = []
+    for path in sorted(out.glob(f"*/{MANIFEST}")):
+        manifest = read_manifest(path.parent)
+        rows.append(
+            {
+                "dataset": manifest.name,
+                "images": manifest.images,
+                "tasks": [f"{t.name} ({t.protocol})" for t in manifest.tasks],
+                "licence": manifest.licence,
+                "digest": manifest.digest[:12],
+            }
+        )
+    if not rows and not as_json:
+        typer.echo(f"{out}: nothing is built there; see `promptgrid data build --help`")
+        return
+    _show(rows, as_json)
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows as a table, or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = Table()
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(_text(value)) for value in row.values()])
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,46 @@
+"""Marks each field of a study or cell as part of a result's identity, or as a runtime knob.
+
+A test fails while any field is unmarked: a new option cannot silently enter, or silently stay
+out of, the keys of results.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+ROLE = "role"
+
+
+def identity(*args: Any, **kwargs: Any) -> Any:
+    """A field that decides the result."""
+    return Field(*args, json_schema_extra={ROLE: "identity"}, **kwargs)
+
+
+def runtime(*args: Any, **kwargs: Any) -> Any:
+    """A field that does not: paths, numbers of workers, labels."""
+    return Field(*args, json_schema_extra={ROLE: "runtime"}, **kwargs)
+
+
+def role(model: type[BaseModel], name: str) -> str | None:
+    """ "identity", "runtime", or None for an unmarked field."""
+    extra = model.model_fields[name].json_schema_extra
+    return str(extra[ROLE]) if isinstance(extra, dict) and ROLE in extra else None
+
+
+def identity_of(value: BaseModel) -> dict[str, Any]:
+    """The identity fields of `value` as JSON values.
+
+    Raises:
+        TypeError: a field is unmarked.
+    """
+    found = {}
+    dumped = value.model_dump(mode="json")
+    for name in type(value).model_fields:
+        mark = role(type(value), name)
+        if mark is None:
+            raise TypeError(f"{type(value).__name__}.{name} is neither identity nor runtime")
+        if mark == "identity":
+            found[name] = dumped[name]
+    return found

@@ -1,0 +1,127 @@
+"""The one ranking engine: exact ranks of the relevant candidates, in blocks of queries.
+
+No sorting: the rank of a relevant candidate is one more than the number of candidates above it,
+so counting is exact, and memory is one block of similarities. Ties are broken pessimistically:
+a candidate that is not relevant and has an equal similarity stands above. A constant scorer is
+therefore last, whatever the order of the gallery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.metrics import Ints
+from data_recipes.core.model import RetrievalTask
+
+BLOCK_VALUES = 16_000_000  # similarities in one block: 64 MB of float32
+
+
+class NotFiniteError(ValueError):
+    """Similarities with NaN or infinity; they have no order."""
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """Ranks of one RetrievalTask.
+
+    ranks: (Q, R) 1-based ranks of relevant candidates, ascending, 0 as padding.
+    subset_ranks: the same inside each query's subset, or None.
+    gallery: (Q,) size of each query's gallery, exclusions removed.
+    tied: (Q,) True where a candidate that is not relevant ties with the best relevant one.
+    """
+
+    ranks: Ints
+    subset_ranks: Ints | None
+    gallery: Ints
+    tied: np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+def rank(
+    task: RetrievalTask, queries: Tensor, candidates: Tensor, block_values: int = BLOCK_VALUES
+) -> Rankings:
+    """Rank every query of `task`.
+
+    queries: (Q, D), candidates: (N, D), rows in the task's order; similarities are their fp32
+    inner products.
+
+    Raises:
+        NotFiniteError: naming the first query with a similarity that is NaN or infinite.
+        ValueError: the numbers of rows do not fit the task.
+    """
+    if (len(queries), len(candidates)) != (len(task.queries), len(task.candidates)):
+        raise ValueError(
+            f"{len(queries)} query and {len(candidates)} candidate features for "
+            f"{len(task.queries)} queries and {len(task.candidates)} candidates"
+        )
+    columns = candidates.float().T.contiguous()
+    relevant = _rows(task, [q.relevant for q in task.queries])
+    whole, subsets, sizes, tied = [], [], [], []
+    for start, stop in _blocks(len(queries), len(candidates), block_values):
+        similarity = queries[start:stop].float() @ columns
+        finite = torch.isfinite(similarity).all(dim=1)
+        if not bool(finite.all()):
+            bad = task.queries[start + int((~finite).nonzero()[0])]
+            raise NotFiniteError(
+                f"query {bad.id!r}: a similarity is not finite; the features hold NaN or infinity"
+            )
+        allowed = torch.ones(similarity.shape, dtype=torch.bool, device=similarity.device)
+        for row, query in enumerate(task.queries[start:stop]):
+            if query.gallery is not None:
+                allowed[row] = False
+                allowed[row, [task.position[c] for c in query.gallery]] = True
+            if query.excluded:
+                allowed[row, [task.position[c] for c in query.excluded]] = False
+        rows = relevant[start:stop].to(similarity.device)
+        block = _count(similarity, allowed, rows)
+        whole.append(block[0])
+        tied.append(block[1])
+        sizes.append(allowed.sum(dim=1).cpu())
+        if task.queries[0].subset is not None:
+            inside = torch.zeros_like(allowed)
+            for row, query in enumerate(task.queries[start:stop]):
+                inside[row, [task.position[c] for c in query.subset or ()]] = True
+            subsets.append(_count(similarity, inside, rows)[0])
+    return Rankings(
+        ranks=torch.cat(whole).numpy(),
+        subset_ranks=torch.cat(subsets).numpy() if subsets else None,
+        gallery=torch.cat(sizes).numpy(),
+        tied=torch.cat(tied).numpy(),
+    )
+
+
+def _blocks(queries: int, candidates: int, block_values: int) -> Iterator[tuple[int, int]]:
+    size = max(1, block_values // max(1, candidates))
+    for start in range(0, queries, size):
+        yield start, min(start + size, queries)
+
+
+def _rows(task: RetrievalTask, ids: Sequence[Sequence[str]]) -> Tensor:
+    """Candidate rows (Q, R) of lists of candidate ids, padded with -1."""
+    width = max(1, max(len(row) for row in ids))
+    rows = torch.full((len(ids), width), -1, dtype=torch.long)
+    for number, row in enumerate(ids):
+        rows[number, : len(row)] = torch.tensor([task.position[c] for c in row], dtype=torch.long)
+    return rows
+
+
+def _count(similarity: Tensor, allowed: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranks (b, R) int64 of the relevant rows among the allowed ones, and ties (b,) bool."""
+    present = relevant >= 0
+    # Padding points at the row's first relevant candidate, so that it changes no other column.
+    places = torch.where(present, relevant, relevant[:, :1].clamp(min=0))
+    present &= allowed.gather(1, places)
+    own = similarity.gather(1, places).masked_fill(~present, float("-inf"))
+    own, order = own.sort(dim=1, descending=True)
+    present = present.gather(1, order)
+    # Relevant and barred candidates never stand above: what is left is counted.
+    others = similarity.masked_fill(~allowed, float("-inf"))
+    others.scatter_(1, places, float("-inf"))
+    above = torch.stack([(others >= own[:, r : r + 1]).sum(1) for r in range(own.shape[1])], 1)
+    ranks = above + torch.arange(1, own.shape[1] + 1, device=above.device)
+    tied = (others == own[:, :1]).any(dim=1) & present[:, 0]
+    return torch.where(present, ranks, 0).cpu(), tied.cpu()

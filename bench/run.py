@@ -1,0 +1,172 @@
+"""Running a study: plan, skip what is recorded, gangs for the rest, report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.cell import Cell, run_cell
+from bench.plan import Plan
+from bench.study import RunOptions
+from bench.train import Engine
+from cluster.gang import RankContext
+from cluster.launch import Outcome, run_gangs
+from cluster.queue import Work
+from data_recipes.core import strict_json
+from data_recipes.core.dataset import open_dataset
+from data_recipes.core.sampler import few_shot_order
+from results.atomic import write_whole
+from results.report import write_report
+from results.store import RecordStore
+
+STATUS = "status.json"
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What `run_plan` did. outcome: None when every cell was recorded already."""
+
+    outcome: Outcome | None
+    skipped: int
+    failures: Mapping[str, Any]
+    files: list[Path]
+
+
+def run_leased(payload: dict[str, Any], context: RankContext) -> dict[str, Any] | None:
+    """Run one cell on the ranks of a gang; rank 0 stores the record.
+
+    payload: `cell` (JSON of a Cell) and `store` (folder).
+    """
+    cell = Cell.model_validate_json(payload["cell"])
+    engine = Engine(
+        rank=context.rank,
+        world_size=context.world_size,
+        device=context.device,
+        zero_stage=cell.zero_stage,
+    )
+    result = run_cell(cell, engine)
+    if result is None:
+        return None
+    RecordStore(Path(payload["store"])).write(result.record, result.queries, result.weights)
+    headline = result.record["headline"]
+    return {
+        "metric": headline,
+        "value": result.record["metrics"][headline],
+        "seconds": sum(result.record["timings"].values()),
+    }
+
+
+def run_plan(
+    planned: Plan,
+    options: RunOptions,
+    out: Path,
+    address: str | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Ran:
+    """Run the cells that have no record in `out`, then write the report there.
+
+    A cell that failed is recorded under `failures/` and tried again by the next call.
+    """
+    store = RecordStore(out)
+    cells = {cell.key: cell for cell in planned.cells}
+    todo = [cell for key, cell in cells.items() if not store.has(key)]
+    save_splits(planned.cells, out)
+    titled = [{**e, "title": cells[e["key"]].title} for e in expected_cells(planned)]
+    write_whole(out / PLAN, strict_json.canonical(titled).encode())
+    outcome = None
+    if todo:
+        gpu = torch.cuda.is_available() if options.gpu is None else options.gpu
+        units = [work(cell, out) for cell in todo]
+
+        def record_failure(event: dict[str, Any]) -> None:
+            if event["kind"] == "failed":
+                cell = cells[event["key"]]
+                store.write_failure(cell.key, failure(cell, event["error"]))
+            if on_event is not None:
+                on_event(event)
+
+        outcome = run_gangs(
+            units,
+            run_leased,
+            gangs=options.gangs or default_gangs(options, gpu),
+            ranks_per_gang=options.ranks_per_cell,
+            threads_per_rank=options.threads_per_rank,
+            use_gpu=gpu,
+            address=address,
+            on_event=record_failure,
+            status_path=out / STATUS,
+        )
+    files = write_report(out, out, expected_cells(planned))
+    failures = {key: value for key, value in store.failures().items() if key in cells}
+    return Ran(outcome, len(cells) - len(todo), failures, files)
+
+
+def work(cell: Cell, out: Path) -> Work:
+    """A cell as a unit for the queue. cost: training queries times epochs, or 1."""
+    cost = 1.0
+    if cell.training is not None:
+        epochs = cell.training.epochs_at(cell.shots)
+        cost = float(cell.training.steps or cell.shots * epochs)
+    return Work(
+        key=cell.key,
+        payload={"cell": cell.model_dump_json(), "store": str(out.resolve())},
+        cost=cost,
+        warm=f"{cell.backbone_digest}:{cell.dataset_digest}",
+    )
+
+
+def default_gangs(options: RunOptions, gpu: bool) -> int:
+    """As many gangs as this machine has room for, at least one."""
+    if gpu:
+        return max(1, torch.cuda.device_count() // options.ranks_per_cell)
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // (options.ranks_per_cell * options.threads_per_rank))
+
+
+def failure(cell: Cell, error: str | None) -> dict[str, Any]:
+    """The content of a failure file; its `reason` ends with the exception's own line."""
+    return {"cell": cell.coordinates, "reason": error or "no reason was given"}
+
+
+def expected_cells(planned: Plan) -> list[dict[str, Any]]:
+    """The study's cells for the report: what has no record is named there."""
+    return [{"key": cell.key, **cell.coordinates} for cell in planned.cells]
+
+
+def planned_cells(out: Path) -> list[dict[str, Any]] | None:
+    """The cells of the study last run into `out`, with their titles; None if there was none."""
+    path = out / PLAN
+    if not path.is_file():
+        return None
+    cells: list[dict[str, Any]] = strict_json.read(path)
+    return cells
+
+
+def save_splits(cells: list[Cell], out: Path) -> None:
+    """Save each (dataset, task, seed)'s order of shots, so that others can use the same sets.
+
+    The K-shot set is the first K ids of every group.
+    """
+    wanted = {
+        (c.data_root, c.dataset, c.task, c.seed, c.dataset_digest)
+        for c in cells
+        if c.training is not None
+    }
+    for root, dataset, task, seed, digest in sorted(wanted):
+        path = out / "splits" / f"{dataset}-{task}-{digest[:12]}-seed{seed}.json"
+        if not path.is_file():
+            queries = open_dataset(Path(root) / dataset).task(task).train.queries
+            content = {
+                "dataset": dataset,
+                "task": task,
+                "digest": digest,
+                "seed": seed,
+                "order": few_shot_order(queries, seed, digest),
+            }
+            write_whole(path, strict_json.canonical(content).encode())

@@ -1,0 +1,169 @@
+"""The training loop: one method, one few-shot set, DeepSpeed ranks.
+
+Reads from top to bottom: build the engine, go through the epochs' batches, step. Nothing here
+knows a method or Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from bench.batches import Dealt, batches_per_epoch, deal, epoch_batches
+from bench.schedule import learning_rate, total_steps
+from methods.core.config import Training
+from methods.core.contract import Method, TrainBatch
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+
+class DivergedError(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a cell is run; no field changes the result beyond rounding.
+
+    rank, world_size: this process among the data-parallel ranks. device: torch's name.
+    zero_stage: DeepSpeed ZeRO stage, 0 to 3.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+    zero_stage: int = 0
+
+
+def ensure_process_group(engine: Engine) -> None:
+    """Make a process group of one rank where none exists (a notebook, a test, a bare machine).
+
+    DeepSpeed asks for five environment variables and otherwise tries MPI discovery.
+    """
+    if not dist.is_initialized():
+        if engine.world_size != 1:
+            raise RuntimeError("start the process group before running a cell on several ranks")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update({k: str(v) for k, v in {**names, "MASTER_PORT": port}.items()})
+        backend = "nccl" if engine.device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, rank=0, world_size=1)
+    if dist.get_world_size() != engine.world_size:
+        raise RuntimeError(
+            f"the process group has {dist.get_world_size()} ranks, the cell {engine.world_size}"
+        )
+
+
+def train(
+    method: Method,
+    training: Training,
+    shots: int,
+    rows: int,
+    batch: Callable[[Dealt], TrainBatch],
+    seed: int,
+    engine: Engine,
+) -> list[float]:
+    """Train `method` in place and return the global loss of every optimizer step.
+
+    rows: size of the training set. batch: a rank's dealt rows -> its TrainBatch.
+
+    Raises:
+        DivergedError: a loss is not finite; names the step.
+    """
+    deepspeed = start_engine(method, training, rows, engine)
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    per_epoch = batches_per_epoch(rows, training.batch_size)
+    steps = total_steps(training, shots, per_epoch)
+    autocast = (
+        torch.autocast(torch.device(engine.device).type, torch.bfloat16)
+        if training.precision == "bf16"
+        else nullcontext()
+    )
+    losses: list[Tensor] = []
+    method.train()
+    for step in range(steps):
+        epoch, number = divmod(step, per_epoch)
+        if number == 0:
+            batches = epoch_batches(rows, training.batch_size, seed, epoch)
+        for group in deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate(training, step, shots, per_epoch)
+        step_loss = torch.zeros((), device=engine.device)
+        for dealt in deal(batches[number], training.accumulation, engine.rank, engine.world_size):
+            with autocast:
+                loss = deepspeed(batch(dealt)) * dealt.share
+            deepspeed.backward(loss)
+            deepspeed.step()
+            step_loss += loss.detach().float() / training.accumulation
+        losses.append(step_loss)
+    curve = torch.stack(losses)
+    dist.all_reduce(curve)
+    values: list[float] = (curve / engine.world_size).tolist()
+    _collect(deepspeed, parameters, engine)
+    for step, value in enumerate(values):
+        if not np.isfinite(value):
+            raise DivergedError(
+                f"the loss is {value} at step {step} of {steps}; lower training.lr or use fp32"
+            )
+    return values
+
+
+def start_engine(method: Method, training: Training, rows: int, engine: Engine) -> Any:
+    """A DeepSpeed engine around `method` with the recipe's optimizer."""
+    import deepspeed
+
+    ensure_process_group(engine)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # DeepSpeed compiles a shared-memory reduction at its first start on a CPU (25 s, and only
+    # with a compiler); gloo reduces a prompt's few kilobytes as fast.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    optimizer: torch.optim.Optimizer
+    if training.optimizer == "sgd":
+        optimizer = torch.optim.SGD(
+            parameters,
+            lr=training.lr,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+    else:
+        optimizer = torch.optim.AdamW(
+            parameters, lr=training.lr, weight_decay=training.weight_decay
+        )
+    largest = -(-min(rows, training.batch_size) // training.accumulation)
+    config = {
+        "train_micro_batch_size_per_gpu": -(-largest // engine.world_size),
+        "gradient_accumulation_steps": training.accumulation,
+        "zero_optimization": {"stage": engine.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1_000_000_000,
+    }
+    built, *_ = deepspeed.initialize(
+        model=method, optimizer=optimizer, config=config, dist_init_required=False
+    )
+    return built
+
+
+def _collect(deepspeed: Any, parameters: list[torch.nn.Parameter], engine: Engine) -> None:
+    """Leave the whole trained parameters in the method, on every rank, and end the engine."""
+    if engine.zero_stage == 3:
+        import deepspeed.runtime.zero.partition_parameters as partition
+
+        with partition.GatheredParameters(parameters):
+            whole = [p.detach().clone() for p in parameters]
+        deepspeed.destroy()
+        for parameter, value in zip(parameters, whole, strict=True):
+            parameter.data = value
+    else:
+        deepspeed.destroy()

@@ -1,0 +1,203 @@
+"""Run units of work on gangs: the one entry into this folder."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cluster.gang import SIBLING_GRACE_S, GangSpec, Run, fit, import_path
+from cluster.queue import MAX_ATTEMPTS, Event, LeaseQueue, Work
+from cluster.ray_session import ray_session, require_room
+from cluster.status import Phase, StatusFile
+
+POLL_S = 0.2
+# Nodes of a fresh cluster join one after another.
+JOIN_PATIENCE_S = 30.0
+# How long a gang may take to end by itself once all units are settled.
+PARTING_S = 3.0
+# Restarts allowed beyond those that units can cause; the queue stops a broken gang sooner.
+SPARE_RESTARTS = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `unfinished` is empty unless every gang was lost; see `gang_errors`."""
+
+    done: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    unfinished: tuple[str, ...] = ()
+    gang_errors: dict[str, str] = field(default_factory=dict)
+    ray_start_s: float = 0.0
+    first_lease_s: float | None = None  # from the call to the first unit, Ray's start included
+    total_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Every unit is done."""
+        return not self.failed and not self.unfinished
+
+
+def run_gangs(
+    units: Sequence[Work],
+    run: Run,
+    *,
+    gangs: int,
+    ranks_per_gang: int,
+    threads_per_rank: int,
+    use_gpu: bool = False,
+    address: str | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    status_path: Path | None = None,
+    storage: Path | None = None,
+    max_attempts: int = MAX_ATTEMPTS,
+    sibling_grace_s: float = SIBLING_GRACE_S,
+) -> Outcome:
+    """Run every unit once, on `gangs` gangs side by side, and return when all are settled.
+
+    run: a module-level function `(payload, RankContext) -> JSON-able dict or None`, called on
+    all ranks of a gang; rank 0's value is kept. address: a Ray cluster to join (`auto` or
+    `host:port`); without one a local Ray starts. on_event: called in this thread with each
+    `done` or `failed` event (`queue.Event` as a dict). status_path: see `StatusFile`. storage:
+    where Ray Train keeps its own files; on several nodes it must be a shared folder.
+    max_attempts: how often a unit may break its gang before it is given up. sibling_grace_s:
+    how long a rank that raised waits for its siblings to raise too.
+
+    Raises ValueError for work that cannot run, and NotEnoughResourcesError before any gang
+    starts if the cluster is too small. An exception in `run` is in the outcome, not raised here.
+    """
+    path = import_path(run)
+    if min(gangs, ranks_per_gang, threads_per_rank) < 1:
+        raise ValueError("gangs, ranks_per_gang and threads_per_rank must be at least 1")
+    LeaseQueue(units, max_attempts)  # refuses duplicate keys before anything starts
+    if not units:
+        return Outcome()
+    gangs = min(gangs, len(units))
+    begin = time.monotonic()
+    status = StatusFile(status_path)
+    status.write("starting")
+    with tempfile.TemporaryDirectory(prefix="promptgrid-") as temporary:
+        spec = GangSpec(
+            name="",
+            run_id=f"promptgrid-{uuid.uuid4().hex[:8]}",
+            run=path,
+            ranks=ranks_per_gang,
+            threads_per_rank=threads_per_rank,
+            use_gpu=use_gpu,
+            storage=storage or Path(temporary),
+            max_failures=max_attempts * len(units) + SPARE_RESTARTS,
+            sibling_grace_s=sibling_grace_s,
+        )
+        specs = [replace(spec, name=f"gang{index}") for index in range(gangs)]
+        try:
+            with ray_session(address, cpus=gangs * ranks_per_gang * threads_per_rank):
+                ray_start_s = time.monotonic() - begin
+                patience = 0.0 if address is None else JOIN_PATIENCE_S
+                require_room(gangs, ranks_per_gang, spec.rank_resources, patience)
+                watch = _Watch(units, max_attempts, status, on_event)
+                watch.follow([_GangThread(spec, watch.queue) for spec in specs])
+                outcome = watch.outcome(begin, ray_start_s)
+        except BaseException as reason:
+            interrupted = isinstance(reason, KeyboardInterrupt | SystemExit)
+            status.write("interrupted" if interrupted else "error", error=repr(reason))
+            raise
+    return outcome
+
+
+class _GangThread(threading.Thread):
+    """Blocks in the gang's `fit`; a daemon, so that Ctrl-C need not wait for it."""
+
+    def __init__(self, spec: GangSpec, queue: Any) -> None:
+        super().__init__(name=spec.name, daemon=True)
+        self.spec = spec
+        self.queue = queue
+        self.start()
+
+    def run(self) -> None:
+        try:
+            fit(self.spec, self.queue)
+        except Exception as error:
+            # Ray is gone when the run was interrupted: then there is nobody to tell.
+            with contextlib.suppress(Exception):
+                self.queue.lose.remote(self.spec.name, f"{type(error).__name__}: {error}")
+
+
+class _Watch:
+    """The driver's eye on the queue: passes events on, keeps the status file fresh."""
+
+    def __init__(
+        self,
+        units: Sequence[Work],
+        max_attempts: int,
+        status: StatusFile,
+        on_event: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # The queue lives beside the driver: a node that is lost must not take it along.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0, scheduling_strategy=here)(LeaseQueue)
+        self.queue: Any = actor.remote(list(units), max_attempts)
+        self.status = status
+        self.on_event = on_event
+        self.seen = 0
+        self.first_lease: float | None = None  # seconds since 1970
+        self.gang_errors: dict[str, str] = {}
+
+    def follow(self, gangs: Sequence[_GangThread]) -> None:
+        """Return when all units are settled, or when no gang is left to run them."""
+        while not self._look() and any(gang.is_alive() for gang in gangs):
+            time.sleep(POLL_S)
+        parting = time.monotonic() + PARTING_S
+        for gang in gangs:
+            gang.join(max(0.0, parting - time.monotonic()))
+        self._look()
+
+    def outcome(self, begin: float, ray_start_s: float) -> Outcome:
+        """What came of it; also writes the last status."""
+        import ray
+
+        ask = [getattr(self.queue, name).remote() for name in ("results", "failures", "unfinished")]
+        done, failures, unfinished = ray.get(ask)
+        now = time.monotonic()
+        lease_age = None if self.first_lease is None else time.time() - self.first_lease
+        self.status.write("finished", ray.get(self.queue.snapshot.remote()))
+        return Outcome(
+            done=done,
+            failed={key: failure.error for key, failure in failures.items()},
+            unfinished=tuple(unfinished),
+            gang_errors=self.gang_errors,
+            ray_start_s=ray_start_s,
+            first_lease_s=None if lease_age is None else now - begin - lease_age,
+            total_s=now - begin,
+        )
+
+    def _look(self) -> bool:
+        """Read the queue once; True when every unit is settled."""
+        import ray
+
+        events, settled = ray.get(
+            [self.queue.events.remote(self.seen), self.queue.finished.remote()]
+        )
+        self.seen += len(events)
+        for event in events:
+            self._take(event)
+        if self.status.due():
+            phase: Phase = "starting" if self.first_lease is None else "running"
+            self.status.write(phase, ray.get(self.queue.snapshot.remote()))
+        return bool(settled)
+
+    def _take(self, event: Event) -> None:
+        if event.kind == "leased" and self.first_lease is None:
+            self.first_lease = event.time
+        elif event.kind == "gang_lost":
+            self.gang_errors[event.gang] = event.error or ""
+        elif event.kind in ("done", "failed") and self.on_event is not None:
+            self.on_event(asdict(event))

@@ -1,0 +1,293 @@
+"""The work list of a run: units are leased to gangs, and come back when a gang breaks.
+
+Pure Python and single-threaded: tests use it directly, a run uses it as a Ray actor. It is the
+only place that decides what runs next, what is tried again and what is given up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+MAX_ATTEMPTS = 3
+# A gang whose group restarts this often without leasing anything in between is broken itself
+# (a bad import, a dead device): without a bound it would restart for ever.
+MAX_IDLE_RESTARTS = 3
+EVENTS_IN_SNAPSHOT = 50
+NO_PYTHON_ERROR = (
+    "a rank died without a Python error (killed, out of memory, or a crash in native code)"
+)
+
+GangState = Literal["starting", "working", "waiting", "stopped", "lost"]
+EventKind = Literal["gang_started", "leased", "done", "failed", "requeued", "gang_lost"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One unit of work.
+
+    key: unique in its queue. payload: what the callable gets; must pickle. cost: an estimate
+    in any unit, used for the order only. warm: what a gang keeps loaded between units (for
+    example backbone and dataset); the empty string matches nothing.
+    """
+
+    key: str
+    payload: Any
+    cost: float = 1.0
+    warm: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened, in order: `seq` counts from 0 without gaps, `time` is seconds since 1970."""
+
+    seq: int
+    time: float
+    kind: EventKind
+    gang: str
+    key: str | None = None
+    attempt: int | None = None
+    seconds: float | None = None
+    summary: dict[str, Any] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit that is given up: after how many attempts, on which gang, and why."""
+
+    key: str
+    attempts: int
+    gang: str
+    error: str
+
+
+@dataclass
+class _Gang:
+    state: GangState
+    since: float
+    unit: Work | None = None
+    warm: str = ""
+    cells_done: int = 0
+    restarts: int = 0
+    idle_restarts: int = 0
+    condemned: bool = False
+    error: str | None = None  # the first traceback of a rank in this attempt at the unit
+
+
+@dataclass
+class LeaseQueue:
+    """Leases units to gangs: longest first, but a gang stays with what it has warm.
+
+    Every unit is in exactly one of four places: pending, leased, done, failed. Raises
+    ValueError for duplicate keys.
+    """
+
+    units: Iterable[Work]
+    max_attempts: int = MAX_ATTEMPTS
+    clock: Callable[[], float] = time.time
+    _pending: list[Work] = field(default_factory=list, init=False)
+    _gangs: dict[str, _Gang] = field(default_factory=dict, init=False)
+    _attempts: dict[str, int] = field(default_factory=dict, init=False)
+    _done: dict[str, dict[str, Any] | None] = field(default_factory=dict, init=False)
+    _failed: dict[str, Failure] = field(default_factory=dict, init=False)
+    _events: list[Event] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._pending = list(self.units)
+        self._attempts = {unit.key: 0 for unit in self._pending}
+        if len(self._attempts) < len(self._pending):
+            times = Counter(unit.key for unit in self._pending)
+            twice = sorted(key for key, count in times.items() if count > 1)
+            raise ValueError(f"keys must be unique in a queue, these are not: {twice[:5]}")
+        self._sort()
+
+    # -- what a gang calls -------------------------------------------------------------------
+
+    def lease(self, gang: str) -> Work | None:
+        """The next unit for `gang`, or None: wait until `dismissed`, for one may come back.
+
+        Raises RuntimeError if the gang still holds a unit: it must acknowledge that one first.
+        """
+        state = self._gang(gang)
+        if state.unit is not None:
+            raise RuntimeError(f"{gang} asks for work but still holds {state.unit.key}")
+        if state.state == "lost":
+            return None
+        if not self._pending:
+            self._enter(state, "stopped" if self.finished() else "waiting")
+            return None
+        unit = next((u for u in self._pending if u.warm and u.warm == state.warm), self._pending[0])
+        self._pending.remove(unit)
+        state.unit, state.warm, state.idle_restarts, state.error = unit, unit.warm, 0, None
+        self._enter(state, "working")
+        self._record("leased", gang, key=unit.key, attempt=self._attempts[unit.key] + 1)
+        return unit
+
+    def dismissed(self, gang: str) -> bool:
+        """True when `gang` will never get another unit and may end."""
+        return self.finished() or self._gang(gang).state == "lost"
+
+    def done(self, gang: str, key: str, summary: dict[str, Any] | None = None) -> bool:
+        """Acknowledge a finished unit. False, and no effect, if the gang no longer may."""
+        state = self._settle(gang, key)
+        if state is None:
+            return False
+        self._done[key] = summary
+        state.cells_done += 1
+        self._record("done", gang, key=key, seconds=self.clock() - state.since, summary=summary)
+        self._enter(state, "waiting")
+        return True
+
+    def failed(self, gang: str, key: str, error: str) -> bool:
+        """Give a unit up at once: its error is deterministic. False if the gang no longer may."""
+        state = self._settle(gang, key)
+        if state is None:
+            return False
+        self._give_up(gang, key, error, seconds=self.clock() - state.since)
+        self._enter(state, "waiting")
+        return True
+
+    def note(self, gang: str, key: str, error: str) -> None:
+        """Keep a rank's traceback, in case the gang breaks before it can acknowledge.
+
+        The first of an attempt stays: the siblings' errors are its echo (a closed connection).
+        """
+        state = self._gang(gang)
+        if state.unit is not None and state.unit.key == key:
+            state.error = state.error or error
+
+    def condemn(self, gang: str) -> None:
+        """The gang's ranks are out of step: it must restart, and its word counts no more till then.
+
+        Needed because a broken group ends in echoes. When the rank that raised leaves, its hung
+        siblings raise too, and what only one rank did would look like an error of all.
+        """
+        self._gang(gang).condemned = True
+
+    def release(self, gang: str) -> None:
+        """The gang (re)starts or died: its unit goes back, one attempt counted.
+
+        After `max_attempts` the unit is marked failed with the last error known, so that a unit
+        that kills its ranks does not loop for ever.
+        """
+        known = gang in self._gangs
+        state = self._gang(gang)
+        state.restarts += known
+        unit, state.unit, state.condemned = state.unit, None, False
+        if unit is not None:
+            self._return(gang, unit, state.error or NO_PYTHON_ERROR)
+        elif known:
+            state.idle_restarts += 1
+        state.error = None
+        if state.state == "lost":
+            return
+        if state.idle_restarts > MAX_IDLE_RESTARTS:
+            self.lose(gang, f"its ranks restarted {state.idle_restarts} times between units")
+            return
+        self._enter(state, "starting")
+        self._record("gang_started", gang, attempt=state.restarts + 1)
+
+    def lose(self, gang: str, error: str) -> None:
+        """The gang is gone for good: its unit goes back and it gets no other."""
+        state = self._gang(gang)
+        unit, state.unit = state.unit, None
+        if unit is not None:
+            self._return(gang, unit, state.error or error)
+        self._enter(state, "lost")
+        self._record("gang_lost", gang, error=error)
+
+    # -- what the driver calls ---------------------------------------------------------------
+
+    def finished(self) -> bool:
+        """True when nothing is pending or leased: every unit is done or failed."""
+        return len(self._done) + len(self._failed) == len(self._attempts)
+
+    def events(self, start: int = 0) -> list[Event]:
+        """All events with `seq >= start`, oldest first."""
+        return self._events[start:]
+
+    def results(self) -> dict[str, dict[str, Any] | None]:
+        """Key to summary of every finished unit."""
+        return dict(self._done)
+
+    def failures(self) -> dict[str, Failure]:
+        """Key to failure of every unit that was given up."""
+        return dict(self._failed)
+
+    def unfinished(self) -> list[str]:
+        """Keys of all units that are pending or leased, in sorted order."""
+        return sorted(self._attempts.keys() - self._done.keys() - self._failed.keys())
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state of the run as plain JSON values; times are seconds since 1970."""
+        leased = sum(gang.unit is not None for gang in self._gangs.values())
+        return {
+            "counts": {
+                "total": len(self._attempts),
+                "pending": len(self._pending),
+                "leased": leased,
+                "done": len(self._done),
+                "failed": len(self._failed),
+            },
+            "gangs": {
+                name: {
+                    "state": gang.state,
+                    "key": gang.unit.key if gang.unit else None,
+                    "since": gang.since,
+                    "attempt": self._attempts[gang.unit.key] + 1 if gang.unit else None,
+                    "cells_done": gang.cells_done,
+                    "restarts": gang.restarts,
+                }
+                for name, gang in sorted(self._gangs.items())
+            },
+            "failed": [asdict(failure) for failure in self._failed.values()],
+            "events": [
+                {k: v for k, v in asdict(event).items() if k != "summary" and v is not None}
+                for event in self._events[-EVENTS_IN_SNAPSHOT:]
+            ],
+        }
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _gang(self, name: str) -> _Gang:
+        return self._gangs.setdefault(name, _Gang("starting", self.clock()))
+
+    def _enter(self, gang: _Gang, state: GangState) -> None:
+        # A waiting gang asks many times a second: `since` says when the state began.
+        if gang.state != state:
+            gang.state, gang.since = state, self.clock()
+
+    def _settle(self, gang: str, key: str) -> _Gang | None:
+        """Take the unit from the gang if it holds it; a late word from a dead group does not."""
+        state = self._gang(gang)
+        if state.unit is None or state.unit.key != key or state.condemned:
+            return None
+        self._attempts[key] += 1
+        state.unit = state.error = None
+        return state
+
+    def _return(self, gang: str, unit: Work, error: str) -> None:
+        self._attempts[unit.key] += 1
+        attempts = self._attempts[unit.key]
+        if attempts >= self.max_attempts:
+            self._give_up(gang, unit.key, f"gave up after {attempts} attempts, the last: {error}")
+            return
+        self._pending.append(unit)
+        self._sort()
+        self._record("requeued", gang, key=unit.key, attempt=attempts, error=error)
+
+    def _give_up(self, gang: str, key: str, error: str, seconds: float | None = None) -> None:
+        attempts = self._attempts[key]
+        self._failed[key] = Failure(key, attempts, gang, error)
+        self._record("failed", gang, key=key, attempt=attempts, seconds=seconds, error=error)
+
+    def _sort(self) -> None:
+        # Longest first keeps the last gang from starting a long unit when all others are idle.
+        self._pending.sort(key=lambda unit: (-unit.cost, unit.key))
+
+    def _record(self, kind: EventKind, gang: str, **fields: Any) -> None:
+        self._events.append(Event(len(self._events), self.clock(), kind, gang, **fields))

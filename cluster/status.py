@@ -1,0 +1,51 @@
+"""The status file of a run: what a person, or another process, reads to see how it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Phase = Literal["starting", "running", "finished", "interrupted", "error"]
+WRITE_EVERY_S = 1.0
+
+
+@dataclass
+class StatusFile:
+    """Writes `path` at most once a second, whole or not at all; with None it writes nothing.
+
+    Keys: phase, driver_pid, started, heartbeat (seconds since 1970), error, and those of
+    `LeaseQueue.snapshot`. A heartbeat older than a few seconds in phase `starting` or `running`
+    means that the driver died.
+    """
+
+    path: Path | None
+    started: float = field(default_factory=time.time)
+    _written: float = field(default=float("-inf"), init=False)
+
+    def due(self) -> bool:
+        """Whether the next `write` is due."""
+        return self.path is not None and time.monotonic() - self._written >= WRITE_EVERY_S
+
+    def write(
+        self, phase: Phase, snapshot: dict[str, Any] | None = None, error: str | None = None
+    ) -> None:
+        """Write now."""
+        if self.path is None:
+            return
+        self._written = time.monotonic()
+        state = {
+            "phase": phase,
+            "driver_pid": os.getpid(),
+            "started": self.started,
+            "heartbeat": time.time(),
+            "error": error,
+            **(snapshot or {}),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        temporary.replace(self.path)

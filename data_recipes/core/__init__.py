@@ -1,0 +1,1 @@
+"""What every recipe shares: data model, protocols, shards, manifest, sampler, registry."""

@@ -1,0 +1,253 @@
+"""Building a dataset's folder from a recipe, and opening it again.
+
+folder/manifest.json, index.parquet, images-000000.tar ..., tasks/<task>/<part>.*.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from data_recipes.core import strict_json
+from data_recipes.core.manifest import (
+    MANIFEST,
+    SCHEMA,
+    Manifest,
+    Part,
+    TaskEntry,
+    read_manifest,
+)
+from data_recipes.core.model import (
+    Candidate,
+    DataError,
+    Query,
+    RetrievalTask,
+    Task,
+    TaskKind,
+)
+from data_recipes.core.protocol import protocol
+from data_recipes.core.recipe import RawImage, Recipe
+from data_recipes.core.shards import (
+    IMAGES_PER_SHARD,
+    INDEX,
+    ShardReader,
+    decode,
+    file_sha256,
+    verify_shards,
+    write_shards,
+)
+
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A built dataset: its manifest, tasks and images."""
+
+    folder: Path
+    manifest: Manifest
+
+    @cached_property
+    def reader(self) -> ShardReader:
+        """Access to the images' bytes."""
+        return ShardReader.open(self.folder)
+
+    def task(self, name: str | None = None) -> Task:
+        """Read a task (None: the default one). Raises DataError when files are missing."""
+        entry = self.manifest.task(name)
+        parts = [self._part(entry, part) for part in entry.parts]
+        return Task(
+            name=entry.name,
+            kind=cast(TaskKind, entry.kind),
+            protocol=entry.protocol,
+            train=parts[0],
+            evaluate=tuple(parts[1:]),
+            templates=tuple(entry.templates),
+        )
+
+    def _part(self, entry: TaskEntry, part: Part) -> RetrievalTask:
+        stem = self.folder / "tasks" / entry.name / part.name
+        queries = tuple(_query(raw) for raw in strict_json.read_lines(_queries_file(stem)))
+        candidates = tuple(
+            _candidate(raw) for raw in strict_json.read_lines(_candidates_file(stem))
+        )
+        if (len(queries), len(candidates)) != (part.queries, part.candidates):
+            raise DataError(
+                f"{stem}: {len(queries)} queries and {len(candidates)} candidates on disk, the "
+                f"manifest says {part.queries} and {part.candidates}; build the dataset again"
+            )
+        return RetrievalTask(part.name, queries, candidates)
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Open a built dataset. Raises DataError when there is none or it is damaged."""
+    return Dataset(folder, read_manifest(folder))
+
+
+def check_dataset(folder: Path) -> list[str]:
+    """Everything wrong with a built dataset (shards, digests, tasks), one line each."""
+    dataset = open_dataset(folder)
+    found = verify_shards(folder, dataset.manifest.shards)
+    index = folder / INDEX
+    if not index.is_file() or file_sha256(index) != dataset.manifest.index_sha256:
+        found.append(f"{index}: missing or different from the manifest")
+    if found:
+        return found
+    known = set(dataset.reader.index)
+    for entry in dataset.manifest.tasks:
+        for part in dataset.task(entry.name).parts():
+            found += [f"{entry.name}/{part.name}: {line}" for line in part.problems(known)]
+    for image_id, data in dataset.reader.stream():
+        try:
+            decode(data, f"image {image_id!r}")
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
+def build_dataset(recipe: Recipe, folder: Path, per_shard: int = IMAGES_PER_SHARD) -> Manifest:
+    """Build `recipe` into `folder`, whole or not at all (written beside it, then renamed).
+
+    Every image is decoded once; all failures come in one report.
+
+    Raises:
+        DataError: unreadable images, duplicate ids, or tasks that do not fit together.
+    """
+    tasks = recipe.tasks()
+    for task in tasks:
+        protocol(task.protocol)
+    part_folder = folder.with_name(f".{folder.name}.building-{os.getpid()}")
+    shutil.rmtree(part_folder, ignore_errors=True)
+    try:
+        failures: list[str] = []
+        shards, index = write_shards(_decodable(recipe, failures), part_folder, per_shard)
+        if failures:
+            raise DataError(_report(recipe.name, "image(s) cannot be read", failures))
+        known = set(index["id"])
+        wrong = [
+            f"task {task.name}/{part.name}: {line}"
+            for task in tasks
+            for part in task.parts()
+            for line in part.problems(known)
+        ]
+        if wrong:
+            raise DataError(_report(recipe.name, "problem(s) in the tasks", wrong))
+        index.to_parquet(part_folder / INDEX, index=False)
+        entries = [_write_task(task, part_folder) for task in tasks]
+        config = recipe.config.model_dump(mode="json")
+        identity = {
+            "name": recipe.name,
+            "recipe_version": recipe.version,
+            "config": config,
+            "images": sorted(zip(index["id"], index["sha256"], strict=True)),
+            "tasks": [
+                {
+                    "entry": entry.model_dump(mode="json"),
+                    "files": {
+                        path.name: file_sha256(path)
+                        for path in sorted((part_folder / "tasks" / entry.name).iterdir())
+                    },
+                }
+                for entry in entries
+            ],
+        }
+        manifest = Manifest(
+            schema_version=SCHEMA,
+            name=recipe.name,
+            recipe_version=recipe.version,
+            config=config,
+            licence=recipe.licence,
+            attribution=recipe.attribution,
+            source=recipe.source,
+            images=len(index),
+            digest=strict_json.digest(identity),
+            tasks=entries,
+            shards=shards,
+            index_sha256=file_sha256(part_folder / INDEX),
+            warnings=[],
+        )
+        text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
+        (part_folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        part_folder.rename(folder)
+        return manifest
+    finally:
+        shutil.rmtree(part_folder, ignore_errors=True)
+
+
+def _decodable(recipe: Recipe, failures: list[str]) -> Iterator[RawImage]:
+    for image in recipe.images():
+        try:
+            decode(image.data, f"image {image.id!r}")
+        except DataError as error:
+            failures.append(str(error))
+        else:
+            yield image
+
+
+def _report(name: str, what: str, lines: list[str]) -> str:
+    shown = "\n  ".join(lines[:FAILURES_SHOWN])
+    rest = len(lines) - FAILURES_SHOWN
+    more = f"\n  ... and {rest} more" if rest > 0 else ""
+    return f"dataset {name!r} was not built: {len(lines)} {what}:\n  {shown}{more}"
+
+
+def _write_task(task: Task, folder: Path) -> TaskEntry:
+    parts = []
+    for part in task.parts():
+        stem = folder / "tasks" / task.name / part.name
+        strict_json.write_lines(_queries_file(stem), (_compact(q) for q in part.queries))
+        strict_json.write_lines(_candidates_file(stem), (_compact(c) for c in part.candidates))
+        groups = len({query.group for query in part.queries})
+        parts.append(
+            Part(
+                name=part.name,
+                queries=len(part.queries),
+                candidates=len(part.candidates),
+                groups=groups,
+            )
+        )
+    return TaskEntry(
+        name=task.name,
+        kind=task.kind,
+        protocol=task.protocol,
+        templates=list(task.templates),
+        parts=parts,
+    )
+
+
+def _queries_file(stem: Path) -> Path:
+    return stem.with_name(stem.name + ".queries.jsonl")
+
+
+def _candidates_file(stem: Path) -> Path:
+    return stem.with_name(stem.name + ".candidates.jsonl")
+
+
+def _compact(value: Query | Candidate) -> dict[str, Any]:
+    """A dataclass as JSON without its default values."""
+    bare = type(value)(id="")
+    return {
+        f.name: (dict(v) if f.name == "meta" else list(v) if isinstance(v, tuple) else v)
+        for f in fields(value)
+        if (v := getattr(value, f.name)) != getattr(bare, f.name)
+    }
+
+
+_TUPLES = ("relevant", "excluded", "subset", "gallery")
+
+
+def _query(raw: dict[str, Any]) -> Query:
+    values: dict[str, Any] = {k: tuple(v) if k in _TUPLES else v for k, v in raw.items()}
+    return Query(**values)
+
+
+def _candidate(raw: dict[str, Any]) -> Candidate:
+    return Candidate(**raw)

@@ -1,0 +1,108 @@
+"""The manifest of a built dataset: counts, digests, licence, protocols, shards.
+
+`digest` is the dataset's identity. It covers what was built (every image's bytes, every task)
+and not how it was cut into shards, so that re-sharding keeps every result valid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data_recipes.core import strict_json
+from data_recipes.core.model import DataError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Shard(_Strict):
+    """One tar file: its name, number of samples, bytes and sha256."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class Part(_Strict):
+    """One RetrievalTask of a task, stored as two JSON-lines files."""
+
+    name: str
+    queries: int
+    candidates: int
+    groups: int
+
+
+class TaskEntry(_Strict):
+    """One task: its kind, protocol and parts (the first part is the training part)."""
+
+    name: str
+    kind: str
+    protocol: str
+    templates: list[str]
+    parts: list[Part]
+
+
+class Manifest(_Strict):
+    """What lies in a built dataset's folder."""
+
+    schema_version: int
+    name: str
+    recipe_version: int
+    config: dict[str, Any]
+    licence: str
+    attribution: str
+    source: str
+    images: int
+    digest: str
+    tasks: list[TaskEntry]
+    shards: list[Shard]
+    index_sha256: str
+    warnings: list[str]
+
+    def task(self, name: str | None) -> TaskEntry:
+        """The task called `name`, or the default task for None. Raises DataError."""
+        if name is None:
+            return self.tasks[0]
+        for entry in self.tasks:
+            if entry.name == name:
+                return entry
+        known = ", ".join(entry.name for entry in self.tasks)
+        raise DataError(f"dataset {self.name!r} has no task {name!r}; it has: {known}")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the dataset built in `folder`.
+
+    Raises:
+        DataError: no manifest there, not JSON, or not a manifest of this version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no manifest, so no built dataset; build it with "
+            f"`promptgrid data build {folder.name} --out {folder.parent}`"
+        )
+    raw = strict_json.read(path)
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(
+            f"{path}: {where}: {first['msg']}; build the dataset again with "
+            f"`promptgrid data build {folder.name} --out {folder.parent} --force`"
+        ) from None
+    if manifest.schema_version != SCHEMA:
+        raise DataError(
+            f"{path}: manifest version {manifest.schema_version}, this program reads {SCHEMA}; "
+            f"build the dataset again"
+        )
+    return manifest

@@ -1,0 +1,188 @@
+"""Webdataset shards: written with an index, read in order or at random.
+
+A sample's key is its image id, percent-encoded (webdataset cuts keys at the first dot). The
+index says in which shard and at which byte an image lies, so that samples, not shards, can be
+dealt to ranks and a truncated shard is noticed before training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pandas as pd
+import webdataset as wds
+from PIL import Image
+
+from data_recipes.core import strict_json
+from data_recipes.core.manifest import Shard
+from data_recipes.core.model import DataError
+from data_recipes.core.recipe import RawImage
+
+INDEX = "index.parquet"
+IMAGES_PER_SHARD = 2_000
+
+
+def encode_key(image_id: str) -> str:
+    """Image id -> webdataset key: percent-encoded, dots too. `decode_key` is its inverse."""
+    return quote(image_id, safe="").replace(".", "%2E")
+
+
+def decode_key(key: str) -> str:
+    """Webdataset key -> image id."""
+    return unquote(key)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_shards(
+    images: Iterable[RawImage], folder: Path, per_shard: int = IMAGES_PER_SHARD
+) -> tuple[list[Shard], pd.DataFrame]:
+    """Write `images` as tar shards into `folder`; returns the shards and the index.
+
+    index columns: id, shard, offset (bytes into the tar), size (bytes), extension, sha256.
+    Equal input gives equal bytes (no times, no user names in the tar).
+
+    Raises:
+        DataError: an image id occurs twice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, dict[str, Any]] = {}
+    names: list[str] = []
+    writer: wds.TarWriter | None = None
+    for count, image in enumerate(images):
+        if image.id in rows:
+            raise DataError(f"image id {image.id!r} occurs twice; ids must be unique")
+        if count % per_shard == 0:
+            if writer is not None:
+                writer.close()
+            names.append(f"images-{len(names):06d}.tar")
+            writer = wds.TarWriter(str(folder / names[-1]), encoder=False, mtime=0)
+        assert writer is not None
+        meta = strict_json.canonical({"id": image.id, **image.meta}).encode()
+        writer.write({"__key__": encode_key(image.id), image.extension: image.data, "json": meta})
+        rows[image.id] = {
+            "id": image.id,
+            "shard": names[-1],
+            "size": len(image.data),
+            "extension": image.extension,
+            "sha256": hashlib.sha256(image.data).hexdigest(),
+        }
+    if writer is not None:
+        writer.close()
+    for name in names:
+        with tarfile.open(folder / name) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                if extension != "json":
+                    rows[decode_key(key)]["offset"] = member.offset_data
+    index = pd.DataFrame(list(rows.values()))
+    shards = [
+        Shard(
+            name=name,
+            samples=int((index["shard"] == name).sum()),
+            bytes=(folder / name).stat().st_size,
+            sha256=file_sha256(folder / name),
+        )
+        for name in names
+    ]
+    return shards, index
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Images of one built dataset, by id or in order."""
+
+    folder: Path
+    index: Mapping[str, tuple[str, int, int]]  # id -> (shard, offset, size)
+
+    @classmethod
+    def open(cls, folder: Path) -> ShardReader:
+        """Read the index. Raises DataError when it or a shard it names is missing or cut."""
+        path = folder / INDEX
+        if not path.is_file():
+            raise DataError(f"{path}: no index; build the dataset again")
+        table = pd.read_parquet(path)
+        index = dict(
+            zip(
+                table["id"],
+                zip(table["shard"], table["offset"], table["size"], strict=True),
+                strict=True,
+            )
+        )
+        reader = cls(folder, index)
+        reader._check_sizes()
+        return reader
+
+    def _check_sizes(self) -> None:
+        ends: dict[str, int] = {}
+        for shard, offset, size in self.index.values():
+            ends[shard] = max(ends.get(shard, 0), offset + size)
+        for shard, end in ends.items():
+            path = self.folder / shard
+            if not path.is_file():
+                raise DataError(f"{path}: missing shard; build the dataset again")
+            if path.stat().st_size < end:
+                raise DataError(
+                    f"{path}: the shard is cut off ({path.stat().st_size} bytes, the index needs "
+                    f"{end}); build the dataset again"
+                )
+
+    def read(self, image_id: str) -> bytes:
+        """The encoded bytes of one image. Raises DataError for an unknown id."""
+        if image_id not in self.index:
+            raise DataError(f"{self.folder}: image {image_id!r} is not in the shards")
+        shard, offset, size = self.index[image_id]
+        with (self.folder / shard).open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+
+    def images(self, ids: Sequence[str]) -> Iterator[Image.Image]:
+        """RGB images in the order of `ids`, fully decoded."""
+        for image_id in ids:
+            yield decode(self.read(image_id), f"{self.folder}: image {image_id!r}")
+
+    def stream(self) -> Iterator[tuple[str, bytes]]:
+        """(image id, bytes) of every sample in shard order, through webdataset."""
+        shards = sorted({shard for shard, _, _ in self.index.values()})
+        dataset = wds.WebDataset(
+            [str(self.folder / shard) for shard in shards], shardshuffle=False, empty_check=False
+        )
+        for sample in dataset:
+            image_id = decode_key(sample["__key__"])
+            extension = next(k for k in sample if not k.startswith("__") and k != "json")
+            yield image_id, sample[extension]
+
+
+def decode(data: bytes, source: str) -> Image.Image:
+    """Decode an image fully to RGB. Raises DataError naming `source` (file, id) and the reason."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except Exception as error:
+        reason = str(error).replace(repr(data), "") or type(error).__name__
+        raise DataError(f"{source}: not a readable image ({len(data)} bytes): {reason}") from None
+
+
+def verify_shards(folder: Path, shards: Sequence[Shard]) -> list[str]:
+    """What differs between the shards on disk and the manifest, one line each."""
+    found = []
+    for shard in shards:
+        path = folder / shard.name
+        if not path.is_file():
+            found.append(f"{path}: missing")
+        elif path.stat().st_size != shard.bytes:
+            found.append(f"{path}: {path.stat().st_size} bytes, the manifest says {shard.bytes}")
+        elif file_sha256(path) != shard.sha256:
+            found.append(f"{path}: content differs from the manifest (sha256)")
+    return found

@@ -1,0 +1,163 @@
+"""CoOp: learned context vectors in front of (around, after) class names.
+
+Zhou et al., Learning to Prompt for Vision-Language Models (arXiv 2109.01134), equations 2 and 3;
+official code: KaiyangZhou/CoOp, `trainers/coop.py`.
+
+    t_c = [SOS] v_1 ... v_M  name_c . [EOT]        p(c | x) = softmax_c( s * cos(x, g(t_c)) )
+
+Only the context moves. It is shared by all classes, or one for each class (class-specific); the
+class name stands at its end, in its middle or at its front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from data_recipes.core.model import TaskKind
+from methods.core.backbone import Backbone
+from methods.core.config import MethodConfig
+from methods.core.contract import Method, TaskInfo
+
+
+class CoOpConfig(MethodConfig):
+    """n_ctx: M, number of context tokens. ctx_init: words to start from; sets M to their number.
+
+    class_specific: one context for each class (CSC). class_token_position: where the name stands.
+    text_weight: share of the text in late fusion (composed retrieval).
+    """
+
+    n_ctx: int = Field(default=16, gt=0)
+    ctx_init: str | None = Field(default=None, min_length=1)
+    class_specific: bool = False
+    class_token_position: Literal["end", "middle", "front"] = "end"
+    text_weight: float = Field(default=0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> CoOpConfig:
+        if self.class_specific and self.ctx_init is not None:
+            raise ValueError(
+                "class_specific with ctx_init: the official code then shares one context after "
+                "all; give only one of the two"
+            )
+        if self.class_token_position == "middle" and self.length % 2:
+            raise ValueError(f"class_token_position 'middle' needs an even M, not {self.length}")
+        return self
+
+    @property
+    def length(self) -> int:
+        """M, the number of context tokens."""
+        return len(self.ctx_init.split()) if self.ctx_init else self.n_ctx
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where words and context vectors stand in N prompts of at most L tokens.
+
+    words: (N, L) token ids, 0 at context places. place: (N, L, M) one-hot, which context vector.
+    end: (N,) position of the end-of-text token.
+    """
+
+    words: Tensor
+    place: Tensor
+    end: Tensor
+
+
+class CoOp(Method):
+    """Context optimisation; on composed data the context stands before the modification text."""
+
+    name = "coop"
+    paper = "Zhou et al., Learning to Prompt for Vision-Language Models (arXiv 2109.01134)"
+    tasks: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "image_text", "composed"})
+    inferred: ClassVar[tuple[str, ...]] = (
+        "use on captions and on modification texts with late fusion (the paper classifies only)",
+    )
+    Config = CoOpConfig
+
+    def __init__(self, config: CoOpConfig, backbone: Backbone, task: TaskInfo) -> None:
+        super().__init__(config, backbone, task)
+        if config.class_specific and task.kind != "classification":
+            raise ValueError("class_specific needs classes; it does not fit captions")
+        self.config = config
+        width = backbone.text.width
+        if config.ctx_init is not None:
+            start = self._embed_words(config.ctx_init)
+        else:
+            classes = [len(task.class_names)] if config.class_specific else []
+            start = torch.empty(*classes, config.n_ctx, width).normal_(std=0.02)
+        self.ctx = nn.Parameter(start)  # (M, width), or (C, M, width) when class-specific
+        self._known: dict[tuple[str, ...], _Layout] = {}
+
+    def _embed_words(self, words: str) -> Tensor:
+        tower = self.backbone.text
+        ids = tower.tokenize([words.replace("_", " ")])
+        length = self.config.length
+        if int(tower.end(ids)) != length + 1:
+            raise ValueError(
+                f"ctx_init {words!r}: {length} words but {int(tower.end(ids)) - 1} tokens; every "
+                "word must be one token of this backbone's tokenizer"
+            )
+        return tower.embed(ids)[0, 1 : length + 1].detach().clone()
+
+    def _layout(self, texts: Sequence[str]) -> _Layout:
+        known = self._known.get(tuple(texts))
+        if known is not None:
+            return known
+        tower, m = self.backbone.text, self.config.length
+        named = self.task.kind == "classification"
+        names = [t.replace("_", " ") for t in texts] if named else list(texts)
+        ids = tower.tokenize([f"{name}." if named else name for name in names])
+        ends = tower.end(ids).tolist()
+        name_ends = tower.end(tower.tokenize(names)).tolist() if named else ends
+        length = max(ends) + m + 1
+        if length > tower.context_length:
+            raise ValueError(
+                f"{m} context tokens and the text {texts[ends.index(max(ends))]!r} need {length} "
+                f"tokens; the backbone takes {tower.context_length}. Lower n_ctx"
+            )
+        words = torch.zeros(len(texts), length, dtype=torch.long)
+        place = torch.zeros(len(texts), length, m)
+        before = {"end": m, "middle": m // 2, "front": 0}[self.config.class_token_position]
+        for row, (end, name_end) in enumerate(zip(ends, name_ends, strict=True)):
+            # Order of sources: -1 - j is context vector j, else a position in the plain text.
+            context = [-1 - j for j in range(m)]
+            order = [0, *context[:before], *range(1, name_end)]
+            order += [*context[before:], *range(name_end, end + 1)]
+            for column, source in enumerate(order):
+                if source < 0:
+                    place[row, column, -1 - source] = 1
+                else:
+                    words[row, column] = ids[row, source]
+        device = tower.device
+        end_positions = torch.tensor(ends) + m
+        layout = _Layout(words.to(device), place.to(device), end_positions.to(device))
+        if named:  # the class list is the same in every step; captions are not
+            self._known = {tuple(texts): layout}
+        return layout
+
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """Class names or captions behind the learned context: (N, D) unit-norm.
+
+        Raises:
+            ValueError: a class-specific context meets other classes than it was built for.
+        """
+        if self.config.class_specific and tuple(texts) != self.task.class_names:
+            raise ValueError(
+                "a class-specific context knows only its own classes and cannot transfer; use "
+                "class_specific: false to evaluate on new classes"
+            )
+        layout, tower = self._layout(texts), self.backbone.text
+        context = layout.place.to(self.ctx.dtype) @ self.ctx  # (N, L, width), zero at words
+        is_context = layout.place.any(dim=-1, keepdim=True)
+        embeddings = torch.where(is_context, context, tower.embed(layout.words))
+        return tower.encode(embeddings, layout.end)
+
+    def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """Late fusion, (1 - w) * image + w * prompted text, renormalised: (B, D)."""
+        w = self.config.text_weight
+        return nn.functional.normalize((1 - w) * self.image(images) + w * self.text(texts), dim=-1)

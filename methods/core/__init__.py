@@ -1,0 +1,1 @@
+"""What every method shares: configuration, backbone, text tower, contract, losses, registry."""

@@ -1,0 +1,141 @@
+"""The contract of a method: a torch module over a frozen backbone.
+
+The engine hands a method batches and reads back embeddings and a loss; it knows nothing else of
+it. Unless a method touches the vision tower, images reach it as cached unit-norm features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from data_recipes.core.model import TaskKind
+from methods.core import losses
+from methods.core.backbone import Backbone
+from methods.core.config import MethodConfig, Training
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries or candidates of one kind.
+
+    images: (B, D) unit-norm features, or (B, 3, H, W) pixels for methods that touch vision.
+    texts: B captions, modification texts or class names. At least one of the two is set.
+    """
+
+    images: Tensor | None = None
+    texts: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """One micro-batch of a rank.
+
+    candidates: all classes (classification; the same in every step), or the rows' own targets.
+    target: (b,) row of `candidates` (classification), or the id of the row's target, by which
+        false negatives are recognised (otherwise).
+    weight: (b,) float32, 0 for padding rows.
+    """
+
+    queries: Batch
+    candidates: Batch
+    target: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What a method may know of its task before it sees data.
+
+    class_names: in label order, for classification; empty otherwise.
+    templates: the dataset's hand-written prompts with one {} (classification).
+    """
+
+    kind: TaskKind
+    class_names: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods.
+
+    name: in studies and tables. paper: where it is from. tasks: kinds it can do.
+    trains: False for training-free methods; they run once, not per shots and seed.
+    touches_vision: needs pixels, because it changes the image tower.
+    inferred: choices that no source states, one phrase each; shown under every table.
+    recipe: the method's own training recipe; a study may override fields.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str] = ""
+    tasks: ClassVar[frozenset[TaskKind]]
+    trains: ClassVar[bool] = True
+    touches_vision: ClassVar[bool] = False
+    inferred: ClassVar[tuple[str, ...]] = ()
+    recipe: ClassVar[Training] = Training()
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    def __init__(self, config: MethodConfig, backbone: Backbone, task: TaskInfo) -> None:
+        super().__init__()
+        if task.kind not in self.tasks:
+            raise ValueError(
+                f"method {self.name!r} does {', '.join(sorted(self.tasks))}, not {task.kind}"
+            )
+        # A list hides the frozen model from `parameters()`: it is neither trained nor sharded
+        # nor saved.
+        self._backbone = [backbone]
+        self.task = task
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen model."""
+        return self._backbone[0]
+
+    def image(self, images: Tensor) -> Tensor:
+        """Features of images: (B, D) unit-norm; cached features pass through unchanged."""
+        return images
+
+    @abstractmethod
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """Features of texts: (N, D) unit-norm."""
+
+    def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """Query features of reference images with modification texts: (B, D) unit-norm."""
+        raise NotImplementedError(f"method {self.name!r} does not compose images and texts")
+
+    def query(self, batch: Batch) -> Tensor:
+        """Queries -> (B, D) unit-norm."""
+        if batch.images is not None and batch.texts is not None:
+            return self.compose(batch.images, batch.texts)
+        return self.candidate(batch)
+
+    def candidate(self, batch: Batch) -> Tensor:
+        """Candidates -> (N, D) unit-norm."""
+        if batch.images is not None:
+            return self.image(batch.images)
+        assert batch.texts is not None, "a batch needs images or texts"
+        return self.text(batch.texts)
+
+    def loss(self, batch: TrainBatch) -> Tensor:
+        """Scalar training loss of this rank's rows; the mean over ranks is the global loss.
+
+        Classification: cross-entropy over all classes. Otherwise: InfoNCE with the negatives of
+        all ranks, from query to candidate, and back as well for image-text retrieval.
+        """
+        query, candidate = self.query(batch.queries), self.candidate(batch.candidates)
+        scale = self.backbone.logit_scale
+        if self.task.kind == "classification":
+            return losses.cross_entropy(scale * query @ candidate.T, batch.target, batch.weight)
+        forward = losses.info_nce(query, candidate, batch.target, batch.weight, scale)
+        if self.task.kind == "composed":
+            return forward
+        back = losses.info_nce(candidate, query, batch.target, batch.weight, scale)
+        return (forward + back) / 2
+
+    def forward(self, batch: TrainBatch) -> Tensor:
+        """The loss: what DeepSpeed's engine calls."""
+        return self.loss(batch)

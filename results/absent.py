@@ -1,0 +1,112 @@
+"""Cells of a study without a record: missing or failed. They are named, never left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from results.frames import SERIES
+
+ABSENT_COLUMNS = (*SERIES, "shots", "seed", "status", "reason", "key")
+
+UNKNOWN = "?"
+"""Stands for a coordinate that neither the study nor the failure states."""
+
+# Failure reasons are printed: strip what differs between machines, so that reports compare.
+_PATH = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?(?:[/\\][\w.+@=-]+){2,}[/\\]?")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{4,}")
+_ENDPOINT = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
+_LONGEST_REASON = 160
+_LABELS = ("study", "variant", "backbone")
+
+
+@dataclass(frozen=True)
+class Absence:
+    """One seed that a group of the board lacks."""
+
+    seed: int
+    status: str
+    reason: str
+
+    def __str__(self) -> str:
+        """`seed 3 failed: out of memory`."""
+        return f"seed {self.seed} {self.status}" + (f": {self.reason}" if self.reason else "")
+
+
+def restrict(frame: pd.DataFrame, expected: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame:
+    """The rows of the study's own cells, under its own names; all rows without a study.
+
+    Labels are no part of a cell's identity: a record may have been made for another study that
+    called the same variant or backbone otherwise.
+    """
+    if expected is None:
+        return frame
+    by_key = {str(cell["key"]): cell for cell in expected}
+    own = frame[frame["key"].isin(by_key)].reset_index(drop=True)
+    for name in _LABELS:
+        own[name] = [
+            str(by_key[key].get(name, stored) or "")
+            for key, stored in zip(own["key"], own[name], strict=True)
+        ]
+    return own
+
+
+def absent_cells(
+    frame: pd.DataFrame,
+    expected: Sequence[Mapping[str, Any]] | None = None,
+    failures: Mapping[str, Mapping[str, Any]] | None = None,
+) -> pd.DataFrame:
+    """Cells without a record, sorted: `ABSENT_COLUMNS`, status `missing` or `failed`.
+
+    `expected` are flat dicts with `key` and the coordinates of a record's `cell`. Without it,
+    only failures are known, and their own `cell` names them.
+    """
+    failures = failures or {}
+    done = set(frame["key"])
+    if expected is None:
+        cells = {key: failure.get("cell") or {} for key, failure in failures.items()}
+    else:
+        cells = {str(cell["key"]): dict(cell) for cell in expected}
+    rows = [
+        {
+            **_coordinates(cell),
+            "status": "failed" if key in failures else "missing",
+            "reason": reason_line(str(failures[key]["reason"])) if key in failures else "",
+            "key": key,
+        }
+        for key, cell in cells.items()
+        if key not in done
+    ]
+    absent = pd.DataFrame(rows, columns=list(ABSENT_COLUMNS))
+    return absent.sort_values([*SERIES, "shots", "seed", "key"], ignore_index=True)
+
+
+def reason_line(reason: str) -> str:
+    """The line of an error that says what happened, without paths, addresses and endpoints.
+
+    The first line; of a traceback the last one, where Python puts the exception.
+    """
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    if not lines:
+        return "no reason given"
+    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    line = _PATH.sub("<path>", line)
+    line = _ADDRESS.sub("<address>", line)
+    line = _ENDPOINT.sub("<endpoint>", line)
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
+
+
+def _coordinates(cell: Mapping[str, Any]) -> dict[str, Any]:
+    named = {name: str(cell.get(name) or UNKNOWN) for name in SERIES}
+    return {
+        **named,
+        "variant": str(cell.get("variant") or ""),
+        # -1 keeps the column an integer and sorts unknown cells first.
+        "shots": int(cell.get("shots", -1)),
+        "seed": int(cell.get("seed", -1)),
+        "trains": bool(cell.get("trains", cell.get("shots") != 0)),
+    }

@@ -1,0 +1,148 @@
+"""What `record.json` must hold, and the checks a record passes before it is stored or read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SCHEMA_VERSION = 1
+
+# Metrics are sums of fractions: the last bit may fall above 1.
+Fraction = Annotated[float, Field(ge=0.0, le=1.0 + 1e-9)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class RecordError(ValueError):
+    """A record that may not be stored, or a stored one that cannot be read."""
+
+
+class Cell(BaseModel):
+    """The coordinates of a cell, as tables and plots group by them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    study: Name
+    method: Name
+    dataset: Name
+    task: Name
+    shots: int = Field(ge=0)
+    seed: int = Field(ge=0)
+    backbone: Name
+    protocol: Name
+    variant: str | None
+    trains: bool
+    """False: a training-free method, whose one cell at shots 0, seed 0 stands for all shots."""
+
+    @model_validator(mode="after")
+    def _training_free_is_one_cell(self) -> Cell:
+        if not self.trains and (self.shots, self.seed) != (0, 0):
+            raise ValueError("a cell with trains = false has shots 0 and seed 0")
+        if self.trains and self.shots == 0:
+            raise ValueError("shots 0 is the column of methods that do not train (trains = false)")
+        return self
+
+
+class Record(BaseModel):
+    """Schema 1 of `record.json`. Metrics are fractions in [0, 1], never percent."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = Field(alias="schema")
+    key: Name
+    identity: dict[str, Any]
+    cell: Cell
+    metrics: dict[str, Fraction] = Field(min_length=1)
+    headline: Name
+    n_queries: int = Field(ge=1)
+    tie_rate: Fraction
+    loss_curve: list[tuple[int, float]]
+    trainable_parameters: int = Field(ge=0)
+    timings: dict[str, Annotated[float, Field(ge=0.0)]]
+    memory: dict[str, Any]
+    engine: dict[str, Any]
+    provenance: dict[str, Any]
+    notes: list[str]
+    """Printed below the leaderboard, word for word: keep times, paths and host names out.
+
+    `chance: 0.0056` states the headline metric's chance level; tables and plots draw it.
+    """
+
+    @model_validator(mode="after")
+    def _headline_is_measured(self) -> Record:
+        if self.headline not in self.metrics:
+            raise ValueError(f"headline {self.headline!r} is not among the metrics")
+        return self
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """Canonical text of a checked record: sorted keys, no NaN, one trailing newline."""
+    check_json_values(record)
+    text = json.dumps(record, sort_keys=True, allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+    check_text(text)
+    return text
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """Parse and check the text of one `record.json`."""
+    check_text(text)
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def check_text(text: str) -> None:
+    """Raise `RecordError` that names every wrong field of a record's JSON text."""
+    try:
+        raw = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise RecordError("not a JSON object")
+    if raw.get("schema") != SCHEMA_VERSION:
+        raise RecordError(
+            f"schema is {raw.get('schema')!r}, this version of promptgrid reads {SCHEMA_VERSION}"
+        )
+    try:
+        Record.model_validate_json(text)
+    except ValidationError as error:
+        # pydantic counts a tuple's length in the path as well; join all parts as one dotted path.
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc']) or 'record'}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise RecordError("; ".join(problems)) from error
+
+
+def check_json_values(value: object, path: str = "") -> None:
+    """Raise `RecordError` naming the path of the first value that JSON cannot hold exactly.
+
+    JSON has no NaN and no numpy scalars; a silent conversion would hide where they came from.
+    """
+    where = path or "record"
+    if value is None or isinstance(value, bool | int | str):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RecordError(
+                f"{where} is {value}: JSON has no such number. Leave the value out and store the "
+                "reason in `notes`, or record the cell as failed"
+            )
+        return
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            if not isinstance(name, str):
+                raise RecordError(f"{where} has the key {name!r}, which is not a string")
+            check_json_values(entry, f"{path}.{name}" if path else name)
+        return
+    if isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            check_json_values(entry, f"{where}[{index}]")
+        return
+    raise RecordError(f"{where} is a {type(value).__name__}; convert it to a plain JSON value")
+
+
+def _refuse_constant(text: str) -> float:
+    raise RecordError(f"holds {text}, which is not JSON")

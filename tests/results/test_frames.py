@@ -1,0 +1,49 @@
+"""Records to tidy rows."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.frames import COLUMNS, chance_level, from_records, load, remarks, series_label
+from results.store import RecordStore
+
+
+def test_one_row_per_record_and_metric(tmp_path: Path, make_record: Any) -> None:
+    store = RecordStore(tmp_path)
+    store.write(make_record(accuracy=0.5))
+    frame = load(tmp_path)
+    assert tuple(frame.columns) == COLUMNS
+    assert dict(zip(frame["metric"], frame["value"], strict=True)) == {
+        "accuracy": 0.5,
+        "recall@5": 0.7,
+    }
+    assert list(frame["headline"]) == [True, False]
+    assert set(frame["variant"]) == {""}
+
+
+def test_order_of_records_does_not_matter(study: list[dict[str, Any]]) -> None:
+    shuffled = random.Random(3).sample(study, len(study))
+    pd.testing.assert_frame_equal(from_records(study), from_records(shuffled))
+
+
+def test_no_records(tmp_path: Path) -> None:
+    frame = load(tmp_path)
+    assert frame.empty
+    assert tuple(frame.columns) == COLUMNS
+
+
+def test_notes() -> None:
+    notes = ["b\nchance: 0.25", "a", "a", ""]
+    assert chance_level(notes) == 0.25
+    assert chance_level(["chance level = 5.6e-3"]) == 0.0056
+    assert chance_level(["by chance: 0.3 of it"]) is None
+    assert remarks(notes) == ["a", "b"]
+
+
+def test_series_label() -> None:
+    assert series_label("coop", "") == "coop"
+    assert series_label("coop", "coop-ctx8") == "coop-ctx8"
