@@ -1,6 +1,7 @@
 """Frozen image features: computed once per (backbone, dataset), kept as a memory-mapped file.
 
-Rows are unit-norm float32 in the order of the dataset's index.
+Rows are unit-norm float32, sorted by image id: a dataset's digest does not depend on the order of
+its images, so the file that is shared under that digest must not either.
 """
 
 from __future__ import annotations
@@ -38,26 +39,20 @@ def image_features(dataset: Dataset, backbone: Backbone, cache: Path) -> ImageFe
 
     Two processes that come at the same moment both compute and one file wins: equal bytes.
     """
-    identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32"
+    identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:by-id"
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = cache / f"{name}.npy"
-    row = {image_id: number for number, image_id in enumerate(dataset.reader.index)}
+    ids = sorted(dataset.reader.index)
     if not path.is_file():
-        _write(path, _compute(dataset, backbone))
-    # "c": a private copy on write, because torch wants writable memory; nothing writes to it.
-    features = torch.from_numpy(np.load(path, mmap_mode="c"))
-    if features.shape != (len(row), backbone.dim):
-        raise ValueError(
-            f"{path}: features of shape {tuple(features.shape)}, expected "
-            f"{(len(row), backbone.dim)}; delete the file and run again"
-        )
+        _write(path, _compute(dataset, backbone, ids))
+    features = _read(path, (len(ids), backbone.dim))
+    row = {image_id: number for number, image_id in enumerate(ids)}
     return ImageFeatures(features.to(backbone.device), row)
 
 
 def _compute(
-    dataset: Dataset, backbone: Backbone
+    dataset: Dataset, backbone: Backbone, ids: list[str]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    ids = list(dataset.reader.index)
     rows = []
     for start in range(0, len(ids), BATCH):
         images = dataset.reader.images(ids[start : start + BATCH])
@@ -65,6 +60,20 @@ def _compute(
         rows.append(backbone.encode_pixels(pixels).cpu())
     array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = torch.cat(rows).numpy()
     return array
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Tensor:
+    try:
+        # "c": a private copy on write, because torch wants writable memory; nothing writes to it.
+        features = torch.from_numpy(np.load(path, mmap_mode="c"))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: {error}; delete the file and run again") from None
+    if features.shape != shape:
+        raise ValueError(
+            f"{path}: features of shape {tuple(features.shape)}, expected {shape}; delete the "
+            "file and run again"
+        )
+    return features
 
 
 def _write(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:

@@ -1,6 +1,9 @@
 """Pre-train the embedded backbone `openmoji-vit` and export its weights.
 
-    python -m bench.pretrain --out methods/weights
+    OMP_WAIT_POLICY=PASSIVE python -m bench.pretrain --out methods/weights
+
+(Without that policy OpenMP's threads wait by spinning, and on a machine that does anything else
+a step takes up to nine times as long.)
 
 A small open_clip CLIP learns OpenMoji drawings and captions about them by a contrastive loss with
 many positives. Every step is a function of (seed, step): an interrupted run that is started again

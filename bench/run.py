@@ -130,8 +130,9 @@ def default_gangs(options: RunOptions, gpu: bool) -> int:
 
 
 def failure(cell: Cell, error: str | None) -> dict[str, Any]:
-    """The content of a failure file; its `reason` ends with the exception's own line."""
-    return {"cell": cell.coordinates, "reason": error or "no reason was given"}
+    """The content of a failure file: `reason` is the exception's own line."""
+    lines = (error or "").strip().splitlines() or ["no reason was given"]
+    return {"cell": cell.coordinates, "reason": lines[-1], "traceback": error or ""}
 
 
 def expected_cells(planned: Plan) -> list[dict[str, Any]]:

@@ -147,6 +147,7 @@ def start_engine(method: Method, training: Training, rows: int, engine: Engine) 
         "gradient_accumulation_steps": training.accumulation,
         "zero_optimization": {"stage": engine.zero_stage},
         "zero_allow_untested_optimizer": True,
+        "gradient_clipping": 0.0,  # DeepSpeed's own default clips at norm 1; CoOp does not
         "steps_per_print": 1_000_000_000,
     }
     built, *_ = deepspeed.initialize(

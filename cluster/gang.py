@@ -198,7 +198,7 @@ class _Rank:
     def _attempt(self, run: Run, unit: Work) -> tuple[dict[str, Any] | None, str | None]:
         try:
             return run(unit.payload, self.context), None
-        except Exception:
+        except (Exception, SystemExit):  # a `sys.exit` in a unit must not end the rank
             error = f"rank {self.rank} of {self.ranks}: {_trace()}"
         # Reported before the siblings are asked: if they hang, the reason is not lost.
         self.ask("note", self.spec.name, unit.key, error)

@@ -153,8 +153,14 @@ class _Watch:
 
     def follow(self, gangs: Sequence[_GangThread]) -> None:
         """Return when all units are settled, or when no gang is left to run them."""
-        while not self._look() and any(gang.is_alive() for gang in gangs):
-            time.sleep(POLL_S)
+        try:
+            while not self._look() and any(gang.is_alive() for gang in gangs):
+                time.sleep(POLL_S)
+        except BaseException as reason:
+            # A Ray that is not ours goes on without us: let the gangs end after their unit.
+            for gang in gangs:
+                self.queue.lose.remote(gang.spec.name, repr(reason))
+            raise
         parting = time.monotonic() + PARTING_S
         for gang in gangs:
             gang.join(max(0.0, parting - time.monotonic()))
@@ -168,7 +174,9 @@ class _Watch:
         done, failures, unfinished = ray.get(ask)
         now = time.monotonic()
         lease_age = None if self.first_lease is None else time.time() - self.first_lease
-        self.status.write("finished", ray.get(self.queue.snapshot.remote()))
+        error = f"no gang is left: {self.gang_errors}" if unfinished else None
+        phase: Phase = "error" if error else "finished"
+        self.status.write(phase, ray.get(self.queue.snapshot.remote()), error)
         return Outcome(
             done=done,
             failed={key: failure.error for key, failure in failures.items()},

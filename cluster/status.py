@@ -24,6 +24,7 @@ class StatusFile:
 
     path: Path | None
     started: float = field(default_factory=time.time)
+    _snapshot: dict[str, Any] = field(default_factory=dict, init=False)
     _written: float = field(default=float("-inf"), init=False)
 
     def due(self) -> bool:
@@ -33,9 +34,10 @@ class StatusFile:
     def write(
         self, phase: Phase, snapshot: dict[str, Any] | None = None, error: str | None = None
     ) -> None:
-        """Write now."""
+        """Write now; without a snapshot, with the last one known."""
         if self.path is None:
             return
+        self._snapshot = snapshot or self._snapshot
         self._written = time.monotonic()
         state = {
             "phase": phase,
@@ -43,7 +45,7 @@ class StatusFile:
             "started": self.started,
             "heartbeat": time.time(),
             "error": error,
-            **(snapshot or {}),
+            **self._snapshot,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+
+import pandas as pd
 
 from data_recipes.core import strict_json
 from data_recipes.core.manifest import (
@@ -44,6 +48,8 @@ from data_recipes.core.shards import (
 )
 
 FAILURES_SHOWN = 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLAIN = "use letters, digits, '.', '_' and '-' (it names a file)"
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,17 @@ def check_dataset(folder: Path) -> list[str]:
         return found
     known = set(dataset.reader.index)
     for entry in dataset.manifest.tasks:
-        for part in dataset.task(entry.name).parts():
+        try:
+            parts = dataset.task(entry.name).parts()
+        except DataError as error:
+            found.append(str(error))
+            continue
+        for part in parts:
             found += [f"{entry.name}/{part.name}: {line}" for line in part.problems(known)]
+    if not found and _digest(dataset.manifest, pd.read_parquet(index), folder) != (
+        dataset.manifest.digest
+    ):
+        found.append(f"{folder / 'tasks'}: content differs from the manifest (digest)")
     for image_id, data in dataset.reader.stream():
         try:
             decode(data, f"image {image_id!r}")
@@ -117,11 +132,20 @@ def build_dataset(recipe: Recipe, folder: Path, per_shard: int = IMAGES_PER_SHAR
     Every image is decoded once; all failures come in one report.
 
     Raises:
-        DataError: unreadable images, duplicate ids, or tasks that do not fit together.
+        DataError: unreadable images, duplicate ids, tasks that do not fit together, or a folder
+            that is not empty and no built dataset.
     """
     tasks = recipe.tasks()
     for task in tasks:
         protocol(task.protocol)
+    misnamed = _name_problems(tasks)
+    if misnamed:
+        raise DataError(_report(recipe.name, "problem(s) in the tasks", misnamed))
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise DataError(
+            f"{folder}: not empty, and is no built dataset, so it is not replaced; give another "
+            "folder"
+        )
     part_folder = folder.with_name(f".{folder.name}.building-{os.getpid()}")
     shutil.rmtree(part_folder, ignore_errors=True)
     try:
@@ -129,6 +153,8 @@ def build_dataset(recipe: Recipe, folder: Path, per_shard: int = IMAGES_PER_SHAR
         shards, index = write_shards(_decodable(recipe, failures), part_folder, per_shard)
         if failures:
             raise DataError(_report(recipe.name, "image(s) cannot be read", failures))
+        if index.empty:
+            raise DataError(f"dataset {recipe.name!r} was not built: it has no image")
         known = set(index["id"])
         wrong = [
             f"task {task.name}/{part.name}: {line}"
@@ -140,38 +166,22 @@ def build_dataset(recipe: Recipe, folder: Path, per_shard: int = IMAGES_PER_SHAR
             raise DataError(_report(recipe.name, "problem(s) in the tasks", wrong))
         index.to_parquet(part_folder / INDEX, index=False)
         entries = [_write_task(task, part_folder) for task in tasks]
-        config = recipe.config.model_dump(mode="json")
-        identity = {
-            "name": recipe.name,
-            "recipe_version": recipe.version,
-            "config": config,
-            "images": sorted(zip(index["id"], index["sha256"], strict=True)),
-            "tasks": [
-                {
-                    "entry": entry.model_dump(mode="json"),
-                    "files": {
-                        path.name: file_sha256(path)
-                        for path in sorted((part_folder / "tasks" / entry.name).iterdir())
-                    },
-                }
-                for entry in entries
-            ],
-        }
         manifest = Manifest(
             schema_version=SCHEMA,
             name=recipe.name,
             recipe_version=recipe.version,
-            config=config,
+            config=recipe.config.model_dump(mode="json"),
             licence=recipe.licence,
             attribution=recipe.attribution,
             source=recipe.source,
             images=len(index),
-            digest=strict_json.digest(identity),
+            digest="",
             tasks=entries,
             shards=shards,
             index_sha256=file_sha256(part_folder / INDEX),
             warnings=[],
         )
+        manifest = manifest.model_copy(update={"digest": _digest(manifest, index, part_folder)})
         text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
         (part_folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
         if folder.exists():
@@ -180,6 +190,47 @@ def build_dataset(recipe: Recipe, folder: Path, per_shard: int = IMAGES_PER_SHAR
         return manifest
     finally:
         shutil.rmtree(part_folder, ignore_errors=True)
+
+
+def _digest(manifest: Manifest, index: pd.DataFrame, folder: Path) -> str:
+    """The dataset's identity: its images' and task files' content, not its cut into shards."""
+    return strict_json.digest(
+        {
+            "name": manifest.name,
+            "recipe_version": manifest.recipe_version,
+            "config": manifest.config,
+            "images": sorted(zip(index["id"], index["sha256"], strict=True)),
+            "tasks": [
+                {
+                    "entry": entry.model_dump(mode="json"),
+                    "files": {
+                        path.name: file_sha256(path)
+                        for path in sorted((folder / "tasks" / entry.name).iterdir())
+                    },
+                }
+                for entry in manifest.tasks
+            ],
+        }
+    )
+
+
+def _name_problems(tasks: Sequence[Task]) -> list[str]:
+    """Names of tasks and parts become file names: plain, and each once."""
+    found = [] if tasks else ["there is no task"]
+    for name, count in Counter(task.name for task in tasks).items():
+        if count > 1:
+            found.append(f"two tasks are called {name!r}")
+        if not _NAME.fullmatch(name):
+            found.append(f"task {name!r}: {_PLAIN}")
+    for task in tasks:
+        if not task.evaluate:
+            found.append(f"task {task.name}: no part to evaluate")
+        for name, count in Counter(part.name for part in task.parts()).items():
+            if count > 1:
+                found.append(f"task {task.name}: two parts are called {name!r}")
+            if not _NAME.fullmatch(name):
+                found.append(f"part {name!r} of task {task.name}: {_PLAIN}")
+    return found
 
 
 def _decodable(recipe: Recipe, failures: list[str]) -> Iterator[RawImage]:

@@ -54,32 +54,37 @@ def write_shards(
     Equal input gives equal bytes (no times, no user names in the tar).
 
     Raises:
-        DataError: an image id occurs twice.
+        DataError: an image id occurs twice or is empty, or an extension cannot be stored.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
     names: list[str] = []
     writer: wds.TarWriter | None = None
-    for count, image in enumerate(images):
-        if image.id in rows:
-            raise DataError(f"image id {image.id!r} occurs twice; ids must be unique")
-        if count % per_shard == 0:
-            if writer is not None:
-                writer.close()
-            names.append(f"images-{len(names):06d}.tar")
-            writer = wds.TarWriter(str(folder / names[-1]), encoder=False, mtime=0)
-        assert writer is not None
-        meta = strict_json.canonical({"id": image.id, **image.meta}).encode()
-        writer.write({"__key__": encode_key(image.id), image.extension: image.data, "json": meta})
-        rows[image.id] = {
-            "id": image.id,
-            "shard": names[-1],
-            "size": len(image.data),
-            "extension": image.extension,
-            "sha256": hashlib.sha256(image.data).hexdigest(),
-        }
-    if writer is not None:
-        writer.close()
+    try:
+        for count, image in enumerate(images):
+            _refuse_unstorable(image)
+            if image.id in rows:
+                raise DataError(f"image id {image.id!r} occurs twice; ids must be unique")
+            if count % per_shard == 0:
+                if writer is not None:
+                    writer.close()
+                names.append(f"images-{len(names):06d}.tar")
+                writer = wds.TarWriter(str(folder / names[-1]), encoder=False, mtime=0)
+            assert writer is not None
+            meta = strict_json.canonical({"id": image.id, **image.meta}).encode()
+            writer.write(
+                {"__key__": encode_key(image.id), image.extension: image.data, "json": meta}
+            )
+            rows[image.id] = {
+                "id": image.id,
+                "shard": names[-1],
+                "size": len(image.data),
+                "extension": image.extension,
+                "sha256": hashlib.sha256(image.data).hexdigest(),
+            }
+    finally:
+        if writer is not None:
+            writer.close()
     for name in names:
         with tarfile.open(folder / name) as tar:
             for member in tar:
@@ -97,6 +102,17 @@ def write_shards(
         for name in names
     ]
     return shards, index
+
+
+def _refuse_unstorable(image: RawImage) -> None:
+    """A tar member's name is `key.extension`; "json" is the sample's own metadata."""
+    if not image.id:
+        raise DataError("an image has an empty id; every image needs one")
+    if not image.extension.isalnum() or image.extension == "json":
+        raise DataError(
+            f"image {image.id!r}: the extension {image.extension!r} cannot be stored; use one like "
+            "'png' or 'jpg'"
+        )
 
 
 @dataclass(frozen=True)

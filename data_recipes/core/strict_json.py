@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,16 +28,28 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
 def loads(text: str, source: str) -> Any:
     """Parse `text`; `source` (file name, perhaps with a line) starts every error message.
 
     Raises:
-        DataError: not JSON, NaN or Infinity, or a key that occurs twice in one object.
+        DataError: not JSON, NaN or an infinity, or a key that occurs twice in one object.
     """
     if not text.strip():
         raise DataError(f"{source}: the file is empty; fetch or build it again")
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except json.JSONDecodeError as error:
         raise DataError(
             f"{source}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
@@ -65,6 +78,8 @@ def read_lines(path: Path) -> Iterator[Any]:
                     yield loads(line, f"{path}:{number}")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8") from None
 
 
 def canonical(value: Any) -> str:

@@ -1,0 +1,40 @@
+"""Fixtures shared by all tests. They import what they need late: most tests need no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from data_recipes.core.dataset import Dataset
+    from methods.core.backbone import Backbone
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root in which the dataset "tiny" is built (5 shards). Read-only: copy to change it."""
+    from data_recipes.core.dataset import build_dataset
+    from tests.tiny import TinyRecipe
+
+    root = tmp_path_factory.mktemp("shards")
+    build_dataset(TinyRecipe(), root / "tiny", per_shard=5)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_data: Path) -> Dataset:
+    """The opened dataset "tiny": tasks classification (default), image-text and composed."""
+    from data_recipes.core.dataset import open_dataset
+
+    return open_dataset(tiny_data / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> Backbone:
+    """A real open_clip model with random weights, `tests.tiny.TINY_SPEC`: D = 16, 32 px."""
+    from methods.core.backbone import load_backbone
+    from tests.tiny import TINY_SPEC
+
+    return load_backbone(TINY_SPEC)

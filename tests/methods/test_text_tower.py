@@ -1,0 +1,66 @@
+"""The text tower run from embeddings equals open_clip's own forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+
+from methods.core.text_tower import TextTower
+
+VISION = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
+TEXTS = ["a cat", "a photo of a very small red firefighter with dark skin tone.", "x"]
+
+
+def model(kind: str, **text: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = {"width": 32, "heads": 2, "layers": 3, **text}
+    return getattr(open_clip.model, kind)(embed_dim=16, vision_cfg=VISION, text_cfg=config).eval()
+
+
+def tower(clip: torch.nn.Module) -> TextTower:
+    return TextTower(clip, open_clip.tokenizer.SimpleTokenizer(), "test")
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP"])
+@pytest.mark.parametrize(
+    "text", [{}, {"context_length": 32}, {"proj_bias": True}, {"pool_type": "eos", "eos_id": 49407}]
+)
+def test_features_equal_open_clip(kind: str, text: dict[str, Any]) -> None:
+    clip = model(kind, **text)
+    ids = open_clip.tokenizer.SimpleTokenizer()(
+        TEXTS, context_length=text.get("context_length", 77)
+    )
+    expected = clip.encode_text(ids, normalize=True)
+    torch.testing.assert_close(tower(clip).encode_texts(TEXTS), expected, rtol=0, atol=1e-6)
+
+
+def test_gradients_equal_the_padded_forward() -> None:
+    clip = model("CLIP")
+    own = tower(clip)
+    ids = own.tokenize(TEXTS)
+    embeddings = own.embed(ids).detach().requires_grad_()
+    own.encode(embeddings, own.end(ids)).square()[:, :3].sum().backward()
+    padded = own.embed(ids).detach().requires_grad_()
+    x = clip.transformer(padded + clip.positional_embedding, attn_mask=clip.attn_mask)
+    x = clip.ln_final(x)[torch.arange(len(ids)), ids.argmax(-1)] @ clip.text_projection
+    torch.nn.functional.normalize(x, dim=-1).square()[:, :3].sum().backward()
+    assert embeddings.grad is not None and padded.grad is not None
+    error = (embeddings.grad - padded.grad).norm() / padded.grad.norm()
+    assert float(padded.grad.norm()) > 0 and float(error) < 1e-5
+
+
+def test_too_long_text_is_refused_and_the_longest_possible_is_not() -> None:
+    own = tower(model("CLIP", context_length=8))
+    assert own.tokenize(["a b c d e f"]).shape == (1, 8)
+    with pytest.raises(ValueError, match=r"more than 8 tokens: 'a b c d e f g'"):
+        own.tokenize(["a b c d e f g"])
+
+
+def test_towers_that_are_not_causal_are_refused() -> None:
+    with pytest.raises(ValueError, match="not causal"):
+        tower(model("CustomTextCLIP", no_causal_mask=True))
+    with pytest.raises(ValueError, match="pools by 'last'"):
+        tower(model("CLIP", pool_type="last"))
