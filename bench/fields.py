@@ -6,6 +6,7 @@ out of, the keys of results.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -34,13 +35,26 @@ def identity_of(value: BaseModel) -> dict[str, Any]:
 
     Raises:
         TypeError: a field is unmarked.
+        ValueError: a number is NaN or infinite; pydantic would write all of them as null.
     """
     found = {}
     dumped = value.model_dump(mode="json")
+    exact = value.model_dump()
     for name in type(value).model_fields:
         mark = role(type(value), name)
         if mark is None:
             raise TypeError(f"{type(value).__name__}.{name} is neither identity nor runtime")
         if mark == "identity":
+            if not _is_finite(exact[name]):
+                raise ValueError(f"{type(value).__name__}.{name} holds NaN or infinity")
             found[name] = dumped[name]
     return found
+
+
+def _is_finite(value: Any) -> bool:
+    """True where no number inside `value` is NaN or infinite."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

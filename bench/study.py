@@ -195,7 +195,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except FileNotFoundError:
         raise StudyError(path, ["no such file; `promptgrid run --help` shows an example"]) from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise StudyError(path, [error.strerror or str(error)]) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or the 13th month
         raise StudyError(path, [" ".join(str(error).split())]) from None
     if not isinstance(raw, dict):
         raise StudyError(path, [f"a study is a mapping of keys to values, not {_kind(raw)}"])
@@ -209,6 +211,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            continue  # construct_mapping refuses it
         name = key_node.value
         if name in seen:
             raise yaml.constructor.ConstructorError(
@@ -229,11 +233,13 @@ def _option_errors(raw: dict[str, Any]) -> list[str]:
     entries = _entries_from_text(raw.get("methods"))
     if overrides:
         found += _errors_of(Training, {**Training().model_dump(), **overrides}, "training")
+    common = {} if found else overrides  # what is wrong there is not said again for each method
     for number, entry in enumerate(entries if isinstance(entries, list) else []):
-        if not isinstance(entry, dict) or entry.get("name") not in registered():
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or name not in registered():
             continue
-        kind = registered()[entry["name"]]
-        where = f"methods.{number} ({entry['name']})"
+        kind = registered()[name]
+        where = f"methods.{number} ({name})"
         if isinstance(entry.get("config", {}), dict):
             found += _errors_of(kind.Config, entry.get("config", {}), f"{where}.config")
         own = entry.get("training")
@@ -241,7 +247,7 @@ def _option_errors(raw: dict[str, Any]) -> list[str]:
             if not kind.trains:
                 found.append(f"{where}.training: this method trains nothing; remove it")
             else:
-                merged = {**kind.recipe.model_dump(), **own}
+                merged = {**kind.recipe.model_dump(), **common, **own}
                 found += _errors_of(Training, merged, f"{where}.training")
     return found
 
@@ -268,7 +274,7 @@ def _dataset_errors(raw: dict[str, Any], data_root: Path) -> list[str]:
             if name in recipes():
                 found.append(
                     f"{where}: dataset {name!r} is not built in {data_root}; run "
-                    f"`promptgrid data build {name}`"
+                    f"`promptgrid data build {name} --out {data_root}`"
                 )
             else:
                 found.append(f"{where}: unknown dataset {name!r}{_suggest(name, list(known))}")

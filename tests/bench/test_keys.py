@@ -99,8 +99,10 @@ def test_the_order_of_options_does_not_change_the_key() -> None:
 def test_numbers_that_are_not_finite_have_no_key(value: float) -> None:
     with pytest.raises(ValueError):
         keys.key({"lr": value})
-    with pytest.raises(ValueError):
-        _ = CELL.model_copy(update={"config": {"weight": value}}).key
+    recipe = Training().model_copy(update={"lr": value})
+    for changes in ({"config": {"weights": [1.0, value]}}, {"training": recipe}):
+        with pytest.raises(ValueError, match="holds NaN or infinity"):
+            _ = CELL.model_copy(update=changes).key
 
 
 FILES = {

@@ -1,0 +1,153 @@
+"""From a study to its cells: which cells there are, and what their keys depend on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import fields
+from bench.plan import Plan, plan
+from bench.study import MethodEntry, RunOptions, Study
+from data_recipes.core.dataset import build_dataset
+from methods.core.backbone import Backbone
+from tests.tiny import TINY_SPEC, TinyConfig, TinyRecipe
+
+STUDY: dict[str, Any] = {
+    "name": "s",
+    "backbone": TINY_SPEC.model_dump(),
+    "datasets": ["tiny", "tiny/image-text", "tiny/composed"],
+    "methods": ["zero-shot", {"name": "coop", "config": {"n_ctx": 4}}],
+    "shots": [1, 2],
+    "seeds": [1, 2, 3],
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_load(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backbone of the session; every other spec is loaded as usual."""
+    from bench import plan as module
+
+    load = module.load_backbone
+    monkeypatch.setattr(
+        module,
+        "load_backbone",
+        lambda spec: tiny_backbone if spec == TINY_SPEC else load(spec),
+    )
+
+
+def planned(data: Path, cache: Path = Path("cache"), **changes: Any) -> Plan:
+    return plan(Study.model_validate({**STUDY, **changes}), data, cache)
+
+
+def coordinates(found: Plan) -> list[tuple[str, str, int, int]]:
+    return [(cell.task, cell.method, cell.shots, cell.seed) for cell in found.cells]
+
+
+def keys_of(found: Plan) -> set[str]:
+    return {cell.key for cell in found.cells}
+
+
+def test_the_grid_in_the_studys_order(tiny_data: Path) -> None:
+    found = planned(tiny_data)
+    draws = [(shots, seed) for shots in (1, 2) for seed in (1, 2, 3)]
+    assert coordinates(found) == [
+        ("classification", "zero-shot", 0, 0),
+        *[("classification", "coop", *draw) for draw in draws],
+        ("image-text", "zero-shot", 0, 0),
+        *[("image-text", "coop", *draw) for draw in draws],
+        *[("composed", "coop", *draw) for draw in draws],
+    ]
+    assert len(keys_of(found)) == len(found.cells)
+
+
+def test_what_cannot_be_is_named_with_the_reason(tiny_data: Path) -> None:
+    assert planned(tiny_data).left_out == [
+        "zero-shot on tiny/composed: the method does classification, image_text, the task is "
+        "composed"
+    ]
+
+
+def test_cells_carry_their_options_recipe_and_protocol(
+    tiny_data: Path, tiny_backbone: Backbone
+) -> None:
+    zero, coop = planned(tiny_data, training={"epochs": 3}, shots=[1], seeds=[5]).cells[:2]
+    assert zero.training is None
+    assert coop.training is not None and coop.training.epochs == 3
+    assert coop.config["n_ctx"] == 4
+    assert {"class_specific", "text_weight"} <= coop.config.keys()
+    assert coop.protocol == "classification/1"
+    assert coop.backbone_digest == tiny_backbone.digest
+    assert (coop.shots, coop.seed) == (1, 5)
+    assert Path(coop.data_root).is_absolute() and Path(coop.cache).is_absolute()
+
+
+def test_equal_cells_are_planned_once(tiny_data: Path) -> None:
+    """The default task by its name and without it; one method under two labels."""
+    one = planned(tiny_data, datasets=["tiny"])
+    twice = planned(
+        tiny_data,
+        datasets=["tiny", "tiny/classification"],
+        methods=[*STUDY["methods"], {"name": "coop", "label": "same", "config": {"n_ctx": 4}}],
+    )
+    assert keys_of(twice) == keys_of(one)
+    assert len(twice.cells) == len(one.cells)
+
+
+IDENTITY: dict[str, Any] = {
+    "backbone": TINY_SPEC.model_copy(update={"random_seed": 1}).model_dump(),
+    "datasets": ["tiny/composed"],
+    "methods": [{"name": "coop", "config": {"n_ctx": 8}}],
+    "shots": [4],
+    "seeds": [4],
+    "training": {"lr": 0.5},
+}
+RUNTIME: dict[str, list[Any]] = {
+    "name": ["t"],
+    "run": [
+        {"gangs": 3, "ranks_per_cell": 2, "threads_per_rank": 2, "gpu": False, "zero_stage": 1}
+    ],
+}
+
+
+def test_every_field_of_a_study_is_tried_below() -> None:
+    roles = {name: fields.role(Study, name) for name in Study.model_fields}
+    assert {name for name, role in roles.items() if role == "identity"} == IDENTITY.keys()
+    assert {name for name, role in roles.items() if role == "runtime"} == RUNTIME.keys()
+    assert RunOptions.model_fields.keys() == RUNTIME["run"][0].keys()
+
+
+@pytest.mark.parametrize("name", IDENTITY)
+def test_identity_fields_of_a_study_give_other_cells(tiny_data: Path, name: str) -> None:
+    base = {"datasets": ["tiny"], "methods": [STUDY["methods"][1]], "shots": [1], "seeds": [1]}
+    before = planned(tiny_data, **base)
+    after = planned(tiny_data, **{**base, name: IDENTITY[name]})
+    assert len(before.cells) == len(after.cells) == 1
+    assert keys_of(before).isdisjoint(keys_of(after))
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_runtime_fields_of_a_study_give_the_same_cells(tiny_data: Path, name: str) -> None:
+    for value in RUNTIME[name]:
+        changed = planned(tiny_data, **{name: value})
+        assert [c.key for c in changed.cells] == [c.key for c in planned(tiny_data).cells]
+
+
+@pytest.mark.parametrize("name", MethodEntry.model_fields)
+def test_fields_of_an_entry_follow_their_marks(tiny_data: Path, name: str) -> None:
+    other = {"name": "zero-shot", "label": "x", "config": {"n_ctx": 3}, "training": {"lr": 0.1}}
+    base = {"datasets": ["tiny"], "shots": [1], "seeds": [1]}
+    before = planned(tiny_data, methods=[{"name": "coop"}], **base)
+    after = planned(tiny_data, methods=[{"name": "coop", name: other[name]}], **base)
+    same = keys_of(before) == keys_of(after)
+    assert same == (fields.role(MethodEntry, name) == "runtime")
+
+
+def test_places_do_not_change_a_key_and_contents_do(tiny_data: Path, tmp_path: Path) -> None:
+    before = keys_of(planned(tiny_data))
+    shutil.copytree(tiny_data, tmp_path / "moved")
+    assert keys_of(planned(tmp_path / "moved", tmp_path / "cache")) == before
+    build_dataset(TinyRecipe(TinyConfig(size=20)), tmp_path / "moved" / "tiny")
+    assert keys_of(planned(tmp_path / "moved")).isdisjoint(before)

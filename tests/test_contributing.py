@@ -1,0 +1,45 @@
+"""The examples of CONTRIBUTING.md run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_recipes.core.dataset import build_dataset, check_dataset, open_dataset
+from data_recipes.core.recipe import Recipe
+from methods.core.backbone import Backbone
+from methods.core.contract import Method, TaskInfo
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def example(name: str) -> dict[str, Any]:
+    """The names that the example file `name` defines."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (code,) = [block for block in blocks if block.startswith(f"# {name}")]
+    assert code.count("\n") <= 40, "an example is under 40 lines"
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, name, "exec"), names)
+    return names
+
+
+def test_the_method_example(tiny_backbone: Backbone) -> None:
+    kind: type[Method] = example("methods/text_residual.py")["TextResidual"]
+    method = kind(kind.Config(), tiny_backbone, TaskInfo("classification", ("cat", "dog")))
+    features = method.text(("cat", "dog"))
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
+    features[0, 0].backward()
+    (parameter,) = method.parameters()
+    assert parameter.grad is not None and float(parameter.grad.abs().sum()) > 0
+
+
+def test_the_dataset_example(tmp_path: Path) -> None:
+    kind: type[Recipe] = example("data_recipes/two_colours.py")["TwoColours"]
+    manifest = build_dataset(kind(), tmp_path / "two-colours")
+    assert manifest.images == 8 and check_dataset(tmp_path / "two-colours") == []
+    task = open_dataset(tmp_path / "two-colours").task()
+    assert len(task.train.queries) == 4 == len(task.evaluate[0].queries)
