@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.metrics import metric_k, per_query
+from bench.metrics import metric_k, of_subset
 from bench.ranking import Rankings, rank
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.core.protocol import protocol
@@ -54,10 +54,7 @@ def score(method: Method, task: Task, images: Images) -> Score:
             size = len(part.candidates) if task.kind == "classification" else BATCH
             candidates = embed(method.candidate, part.candidates, images, size)
         rankings = rank(part, queries, candidates)
-        parts[part.name] = {
-            name: float(per_query(name, rankings.ranks, rankings.subset_ranks).mean())
-            for name in rules.metrics
-        }
+        parts[part.name] = {name: float(rankings.per_query(name).mean()) for name in rules.metrics}
         chances.append(chance(rankings, rules.headline))
         notes += clamped(part, rankings, rules.metrics)
         tied += int(rankings.tied.sum())
@@ -103,7 +100,7 @@ def clamped(part: RetrievalTask, rankings: Rankings, names: Sequence[str]) -> li
     return [
         f"{part.name}: {name} with a gallery of {smallest}: K is clamped to it"
         for name in names
-        if not name.startswith("recall_subset") and metric_k(name) >= smallest
+        if not of_subset(name) and metric_k(name) >= smallest
     ]
 
 
