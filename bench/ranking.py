@@ -49,7 +49,11 @@ class Rankings:
 
 
 def rank(
-    task: RetrievalTask, queries: Tensor, candidates: Tensor, block_values: int = BLOCK_VALUES
+    task: RetrievalTask,
+    queries: Tensor,
+    candidates: Tensor,
+    block_values: int = BLOCK_VALUES,
+    target_first: bool = False,
 ) -> Rankings:
     """Rank every query of `task`.
 
@@ -66,15 +70,21 @@ def rank(
             f"{len(task.queries)} queries and {len(task.candidates)} candidates"
         )
     columns = candidates.float().T.contiguous()
-    return rank_blocks(task, lambda rows: queries[rows].float() @ columns, block_values)
+    return rank_blocks(
+        task, lambda rows: queries[rows].float() @ columns, block_values, target_first
+    )
 
 
 def rank_blocks(
-    task: RetrievalTask, block: Callable[[slice], Tensor], block_values: int = BLOCK_VALUES
+    task: RetrievalTask,
+    block: Callable[[slice], Tensor],
+    block_values: int = BLOCK_VALUES,
+    target_first: bool = False,
 ) -> Rankings:
     """Rank every query of `task` by similarities that are made a block of queries at a time.
 
     block: rows -> (rows, N) similarities, columns in the order of the task's candidates.
+    target_first: relevant candidates win ties instead (GeneCIS' code; see `settle`).
 
     Raises:
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
@@ -110,13 +120,13 @@ def rank_blocks(
                 allowed[row, [task.position[c] for c in query.excluded]] = False
         rows = relevant[start:stop].to(similarity.device)
         pays = credit[start:stop].to(similarity.device)
-        whole.append(_count(similarity, allowed, rows, pays))
+        whole.append(_count(similarity, allowed, rows, pays, target_first))
         sizes.append(allowed.sum(dim=1).cpu())
         if task.queries[0].subset is not None:
             inside = torch.zeros_like(allowed)
             for row, query in enumerate(task.queries[start:stop]):
                 inside[row, [task.position[c] for c in query.subset or ()]] = True
-            subsets.append(_count(similarity, inside, rows, pays))
+            subsets.append(_count(similarity, inside, rows, pays, target_first))
     graded = any(order)
     return Rankings(
         ranks=torch.cat([ranks for ranks, _, _ in whole]).numpy(),
@@ -128,6 +138,18 @@ def rank_blocks(
             torch.cat([pays for _, _, pays in subsets]).numpy() if graded and subsets else None
         ),
     )
+
+
+def settle(rankings: Rankings, limit: float, target_first: Callable[[], Rankings]) -> Rankings:
+    """The rankings that a protocol reports: pessimistic, but for a few ties the official way.
+
+    GeneCIS' code sorts stably with the target in place 0, so that the target wins every tie: a
+    constant model scores 100 %. A share of tied queries of at most `limit` is settled like that,
+    so that numbers equal the official ones; above it the rankings stay pessimistic.
+
+    target_first: makes the rankings in which the target wins ties.
+    """
+    return target_first() if 0 < rankings.tied.mean() <= limit else rankings
 
 
 def _blocks(queries: int, candidates: int, block_values: int) -> Iterator[tuple[int, int]]:
@@ -146,7 +168,7 @@ def _rows(task: RetrievalTask, ids: Sequence[Sequence[str]]) -> Tensor:
 
 
 def _count(
-    similarity: Tensor, allowed: Tensor, relevant: Tensor, credit: Tensor
+    similarity: Tensor, allowed: Tensor, relevant: Tensor, credit: Tensor, target_first: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ranks (b, R) int64 of the relevant rows among the allowed ones, ties (b,), credits (b, R)."""
     present = relevant >= 0
@@ -159,7 +181,8 @@ def _count(
     # Relevant and barred candidates never stand above: what is left is counted.
     others = similarity.masked_fill(~allowed, float("-inf"))
     others.scatter_(1, places, float("-inf"))
-    above = torch.stack([(others >= own[:, r : r + 1]).sum(1) for r in range(own.shape[1])], 1)
+    over = torch.gt if target_first else torch.ge
+    above = torch.stack([over(others, own[:, r : r + 1]).sum(1) for r in range(own.shape[1])], 1)
     ranks = above + torch.arange(1, own.shape[1] + 1, device=above.device)
     tied = (others == own[:, :1]).any(dim=1) & present[:, 0]
     return torch.where(present, ranks, 0).cpu(), tied.cpu(), credit.gather(1, order).cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.metrics import metric_k, of_subset
-from bench.ranking import Rankings, rank
+from bench.ranking import Rankings, rank, settle
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.core.protocol import protocol
 from methods.core.contract import Batch, Method
@@ -53,7 +54,8 @@ def score(method: Method, task: Task, images: Images) -> Score:
             # A method may treat the list of classes as one (a class-specific context does).
             size = len(part.candidates) if task.kind == "classification" else BATCH
             candidates = embed(method.candidate, part.candidates, images, size)
-        rankings = rank(part, queries, candidates)
+        first = partial(rank, part, queries, candidates, target_first=True)
+        rankings = settle(rank(part, queries, candidates), rules.target_first_ties, first)
         parts[part.name] = {name: float(rankings.per_query(name).mean()) for name in rules.metrics}
         chances.append(chance(rankings, rules.headline))
         notes += clamped(part, rankings, rules.metrics)

@@ -9,9 +9,9 @@ only the names that occur as a reference (132 of 2297 val images never do). The 
 Recall_subset is the other 5 members of the image set. Two scorers are legal on val:
 
 - hard: the one `target_hard`, as all later papers do;
-- soft (CIRPLANT's validation): credit max(0, best `target_soft` value among the first K). The
-  reference is never retrieved, so the 3 val records whose only positive soft target is the
-  reference itself get no credit.
+- soft (CIRPLANT's validation): credit max(0, best `target_soft` value among the first K). A soft
+  target that is the reference (37 val records have one beside another image) is never retrieved,
+  and the 3 val records without any positive soft target are always misses.
 """
 
 from __future__ import annotations

@@ -100,9 +100,8 @@ def read_captions(path: Path, split: Sequence[str] | None = None) -> Captions:
     records = official.read_records(path, "the captions of one category")
     references = official.column(path, records, "candidate", str)
     targets = official.optional(path, records, "target", str, references)
-    raw = official.optional(path, records, "captions", list, references)
-    captions = [[str(c) for c in found] for found in raw or [[] for _ in records]]
-    official.elements(path, raw or [], "captions", str, references)
+    captions = official.column(path, records, "captions", list, references)
+    official.elements(path, captions, "captions", str, references)
     if split is not None:
         known = set(split).__contains__
         where = "the split file"

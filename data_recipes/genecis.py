@@ -5,11 +5,14 @@ of the attribute tasks are boxes in Visual Genome ({"image_id": text, "instance_
 h]}), those of the object tasks whole COCO val2017 images ({"val_image_id": number}).
 
 A query ranks its own gallery: the target, then the gallery's images in file order; the reference is
-not among them. One template of focus_attribute and one of change_object have the target in the
-gallery a second time. That copy is a wrong candidate (`<id>#2`) in the official code too, where a
-stable sort from the target's place 0 lets the target win. Under pessimistic ties it does not, so a
-method that gives equal images equal similarities loses this one template (0.05 points), and the
-tie is in the reported tie rate. Boxes that occur twice in a gallery are kept in the same way.
+not among them. The official code sorts similarities stably with the target in place 0, so that the
+target wins every tie (the expected scores of row 161 of the sample predictions need that rule). It
+gives 100 % to a constant model; so the protocol follows it only while at most 1 % of the queries
+tie, and reports the pessimistic numbers beside it.
+
+One template of focus_attribute and one of change_object have the target in the gallery a second
+time: an unavoidable tie. That copy is a candidate of its own (`<id>#2`) and a wrong one, as in the
+official code. Boxes that occur twice in a gallery are kept in the same way.
 """
 
 from __future__ import annotations

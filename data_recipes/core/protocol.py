@@ -3,8 +3,8 @@
 A protocol is named and versioned ("classification/1"); its name is part of a result's identity
 and is printed beside the number. A change of what a protocol computes is a new version.
 All metrics are fractions in [0, 1] and carry the names that the official code prints; the
-exceptions say so (`rsum` is a sum of percentages, `medr` and `meanr` are ranks). Ties are always
-broken pessimistically.
+exceptions say so (`rsum` is a sum of percentages, `medr` and `meanr` are ranks). Ties are broken
+pessimistically; GeneCIS alone leaves a few of them to its official rule.
 """
 
 from __future__ import annotations
@@ -45,10 +45,16 @@ class Protocol:
     metrics: per query, averaged over the queries.
     statistics: of each query's best rank: "medr" (floor of the median) and "meanr".
     prefixes: (part, prefix): parts that are told apart in the metric's name ("text_R@1").
-    sums: computed from the metrics above, with several parts from their means.
+    sums: computed from the metrics above, with several sets (categories) from their means.
     fold: images per fold; the result is the mean over consecutive folds. None: one fold.
     extra_queries: added to the denominator (see `cirr-server`).
-    missing: what `evaluate` does by default about queries without a prediction.
+    missing: what `evaluate` does by default about queries without a prediction. "leave-out" is
+        the rule of the CIRR and FashionIQ scorers: the mean is over the queries that have one,
+        and `n` and `missing` say so.
+    consecutive: queries may only be left out at the end (CIRCO's evaluator checks that the keys
+        are 0 to n-1).
+    target_first_ties: the share of tied queries up to which ties go to the target, as GeneCIS'
+        code does; with more of them, and in all other protocols, they go against it.
     notes: what a reader of the number should know.
     """
 
@@ -63,6 +69,8 @@ class Protocol:
     fold: int | None = None
     extra_queries: int = 0
     missing: Literal["refuse", "leave-out"] = "refuse"
+    consecutive: bool = False
+    target_first_ties: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -102,7 +110,14 @@ def _fashioniq(name: str, *notes: str) -> Protocol:
 
 
 def _genecis(name: str) -> Protocol:
-    return Protocol(name, ("R@1", "R@2", "R@3"), "R@1", "per condition", missing="leave-out")
+    return Protocol(
+        name,
+        ("R@1", "R@2", "R@3"),
+        "R@1",
+        "per condition",
+        missing="leave-out",
+        target_first_ties=0.01,
+    )
 
 
 def _karpathy(name: str, fold: int | None, *notes: str) -> Protocol:
@@ -162,6 +177,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "mAP@5",
             "in total",
             slices=(Slices("mAP@10", "semantic_aspects", CIRCO_ASPECTS),),
+            consecutive=True,
         ),
         _genecis("genecis/1"),
         *(_genecis(f"genecis-{task.replace('_', '-')}/1") for task in GENECIS_TASKS),
