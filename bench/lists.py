@@ -33,15 +33,16 @@ def rank_lists(
     """
     everything = {c.id for c in task.candidates}
     width = max(1, max(len(q.relevant) for q in task.queries))
-    whole = [_ranks(q, lists.get(q.id, ()), _gallery(q, everything), width) for q in task.queries]
+    whole, sizes = [], []
+    for query in task.queries:
+        allowed = _gallery(query, everything)
+        whole.append(_ranks(query, lists.get(query.id, ()), allowed, width))
+        sizes.append(len(allowed))
     subsets = None
     if task.queries[0].subset is not None:
         order = lists if subset_lists is None else subset_lists
         subsets = [_ranks(q, order.get(q.id, ()), set(q.subset or ()), width) for q in task.queries]
     graded = any(q.credit for q in task.queries)
-    sizes = [
-        len(everything if q.gallery is None else q.gallery) - len(q.excluded) for q in task.queries
-    ]
     return Rankings(
         ranks=_stack([ranks for ranks, _ in whole]),
         subset_ranks=_stack([ranks for ranks, _ in subsets]) if subsets is not None else None,

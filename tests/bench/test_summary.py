@@ -1,4 +1,4 @@
-"""From rankings to a protocol's numbers: prefixes, means over sets and folds, slices, statistics."""
+"""From rankings to a protocol's numbers: prefixes, means over sets and folds, slices, ranks."""
 
 from __future__ import annotations
 
