@@ -15,6 +15,7 @@ from bench.ranking import BLOCK_VALUES
 from bench.score_lists import from_lists, whole_numbers
 from bench.score_matrix import from_matrix
 from bench.summary import Metrics, over_folds, over_sets, summary
+from data_recipes.core.digests import sha256, stranger
 from data_recipes.core.model import DataError
 from data_recipes.core.protocol import newest
 
@@ -36,6 +37,7 @@ class Evaluation:
     n, missing: scored queries, and queries without a prediction.
     tie_rate: share of queries whose best relevant candidate ties with a wrong one; None for
         ranked lists, which have no ties.
+    digests: sha256 of the annotation and gallery files, by name.
     pessimistic: the metrics with every tie against the target, where the protocol settled ties
         otherwise (GeneCIS); else None.
     """
@@ -46,10 +48,11 @@ class Evaluation:
     missing: int
     tie_rate: float | None
     notes: list[str]
+    digests: dict[str, str]
     pessimistic: Metrics | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """One flat object: the metrics by name, beside protocol, n, missing, tie_rate, notes."""
+        """One flat object: the metrics by name, beside protocol, n, missing and so on."""
         return {
             "protocol": self.protocol,
             **self.metrics,
@@ -58,6 +61,7 @@ class Evaluation:
             "tie_rate": self.tie_rate,
             **({} if self.pessimistic is None else {"pessimistic": self.pessimistic}),
             "notes": self.notes,
+            "digests": self.digests,
         }
 
 
@@ -85,6 +89,8 @@ def evaluate(
     notes = list(rules.notes)
     sets: dict[str, Metrics] = {}
     hard: dict[str, Metrics] = {}
+    digests: dict[str, str] = {}
+    family = rules.name.split("/")[0].split("-")[0]
     scored, absent, tied, comparable = 0, 0, 0, 0
     for one in files:
         if one.subset is not None and not rules.name.startswith("cirr"):
@@ -107,6 +113,11 @@ def evaluate(
         folds = found.pessimistic or found.folds
         hard[official.name] = over_folds([summary(rules, parts) for parts in folds])
         said = list(found.notes)
+        for path in (one.annotations, one.gallery):
+            if path is not None:
+                digests[path.name] = sha256(path)
+                warning = stranger(path, family)
+                said += [] if warning is None else [warning]
         for part in (part for parts in found.folds for part in parts):
             if official.closed:
                 said += clamps(rules.metrics, part.task.name, int(part.rankings.gallery.min()))
@@ -126,6 +137,7 @@ def evaluate(
         absent,
         tied / comparable if comparable else None,
         list(dict.fromkeys(notes)),
+        digests,
         pessimistic if metrics_found != pessimistic else None,
     )
 

@@ -75,6 +75,8 @@ def test_circo_equals_the_official_scores(tmp_path: Path) -> None:
     agree(evaluate("circo", [Files(annotations, mine)]), wanted["metrics_220"])
     found = evaluate("circo", [Files(annotations, example)])
     agree(found, wanted["official_submission_val"])
+    assert found.digests == {"val.json": wanted["annotation"]["annotations/val.json"]}
+    assert not any("official file" in note for note in found.notes)
     maps = [round(found.metrics[f"mAP@{k}"] or 0, 6) for k in (5, 10, 25, 50)]
     assert maps == [0.004861, 0.005178, 0.0054, 0.00602]
     lists = json.loads(mine.read_text())
@@ -103,9 +105,12 @@ def test_fashioniq_equals_the_official_scores(tmp_path: Path) -> None:
         records = json.loads(files.annotations.read_text())[:200]
         cut = write(tmp_path / f"cap.{category}.val.json", records)
         agree(
-            evaluate("fashioniq-original", [Files(cut, files.predictions, files.gallery)]),
+            cut_found := evaluate(
+                "fashioniq-original", [Files(cut, files.predictions, files.gallery)]
+            ),
             of["first_200"],
         )
+        assert any("is not the official file" in note for note in cut_found.notes)
         found = evaluate("fashioniq-original", [files])
         agree(found, {k: v for k, v in of["first_200"].items() if k != "missing"})
         assert found.missing == of["records"] - 200
