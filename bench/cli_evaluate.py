@@ -36,6 +36,7 @@ def evaluate(
         Absent | None,
         typer.Option(help="Queries without a prediction; default: the protocol's own rule."),
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the result here (JSON).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Metrics by name, as fractions.")] = False,
 ) -> None:
     """Score predictions by an official protocol.
@@ -47,6 +48,7 @@ def evaluate(
     """
     from bench.evaluate import Files
     from bench.evaluate import evaluate as score
+    from results.atomic import write_whole
 
     galleries: list[Path] | list[None] = gallery or [None] * len(annotations)
     if len({len(annotations), len(predictions), len(galleries)}) > 1:
@@ -58,8 +60,11 @@ def evaluate(
         Files(a, p, g, subset) for a, p, g in zip(annotations, predictions, galleries, strict=True)
     ]
     found = score(protocol, files, missing.value if missing is not None else None)
+    text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    if out is not None:
+        write_whole(out, f"{text}\n".encode())
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
+        typer.echo(text)
         return
     table = Table("metric", "value", title=found.protocol)
     for name, value in found.metrics.items():

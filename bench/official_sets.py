@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.predictions import Lists, Matrix
 from data_recipes import circo, cirr, fashioniq, fdrd, genecis, karpathy
 from data_recipes.core.model import DataError, RetrievalTask
-from data_recipes.core.protocol import Protocol
+from data_recipes.core.protocol import GENECIS_TASKS, Protocol
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,11 @@ def _genecis(
     rules: Protocol, annotations: Path, gallery: Path | None, _: Predictions
 ) -> OfficialSet:
     _no_gallery(rules, gallery)
-    return _one(genecis.read_task(annotations), own=True)
+    task = genecis.read_task(annotations)
+    wanted = rules.name.split("/")[0].removeprefix("genecis").removeprefix("-").replace("-", "_")
+    if wanted and task.name in GENECIS_TASKS and task.name != wanted:
+        raise DataError(f"{annotations}: is the task {task.name}, not {wanted} ({rules.name})")
+    return _one(task, own=True)
 
 
 def _karpathy(

@@ -49,6 +49,11 @@ def test_one_set_as_json(run: Run) -> None:
     assert (found["n"], found["missing"], found["tie_rate"]) == (2, 0, None)
 
 
+def test_the_result_is_written_where_asked(run: Run, tmp_path: Path) -> None:
+    _, out, _ = run(f"--protocol fashioniq-original {DRESS} --json --out kept/dress.json")
+    assert json.loads((tmp_path / "kept/dress.json").read_text()) == json.loads(out)
+
+
 def test_several_sets_as_a_table_with_their_mean(run: Run) -> None:
     code, out, _ = run(f"--protocol fashioniq-original {DRESS} {SHIRT}")
     assert code == 0

@@ -130,6 +130,9 @@ def test_genecis_equals_the_official_scores(task: str) -> None:
     assert found.pessimistic is not None
     assert found.metrics["R@1"] == pytest.approx((found.pessimistic["R@1"] or 0) + 0.005)
     assert evaluate(f"genecis-{task}", files).metrics == found.metrics
+    other = "focus_object" if task != "focus_object" else "change_object"
+    with pytest.raises(DataError, match=f"is the task {task}, not {other}"):
+        evaluate(f"genecis-{other}", files)
 
 
 def toy_circo(tmp_path: Path, case: dict[str, Any], **more: Any) -> Evaluation:
@@ -255,3 +258,57 @@ def test_columns_by_id_and_precision_beyond_float32(tmp_path: Path) -> None:
     assert found[0].metrics == found[1].metrics
     assert (found[0].metrics["R@1"], found[0].metrics["R@5"]) == (0.2, 1.0)
     assert found[0].tie_rate == 0.0
+
+
+@needs_pack
+def test_a_full_ranking_and_its_similarities_agree_on_cirr_val(tmp_path: Path) -> None:
+    """Hard and soft, reference removed, subset inside: lists and matrix take different code."""
+    captions, split = CIRR_FILES
+    names = list(json.loads(split.read_text()))
+    records = json.loads(captions.read_text())[:300]
+    cut = write(tmp_path / "cap.json", records)
+    values = np.random.default_rng(2).permuted(np.tile(np.arange(2297.0), (300, 1)), axis=1)
+    for row, record in enumerate(records):
+        values[row, names.index(record["target_hard"])] += 2100.5
+    np.save(tmp_path / "sims.npy", values)
+    order = np.argsort(-values, axis=1)
+    lists = {
+        str(record["pairid"]): [names[i] for i in order[row]] for row, record in enumerate(records)
+    }
+    ranked = write(tmp_path / "lists.json", lists)
+    for protocol in ("cirr", "cirr-soft"):
+        by_matrix = evaluate(protocol, [Files(cut, tmp_path / "sims.npy", split)])
+        by_lists = evaluate(protocol, [Files(cut, ranked, split)])
+        assert by_matrix.metrics == by_lists.metrics
+        assert by_matrix.tie_rate == 0.0
+        assert 0.1 < (by_matrix.metrics["Recall@50"] or 0) < 1.0
+
+
+@needs_pack
+@pytest.mark.parametrize("category", ["dress", "shirt", "toptee"])
+def test_fashioniq_val_at_full_count_differs_from_original(category: str, tmp_path: Path) -> None:
+    """Two queries a record over refs and targets; the removed reference may have any similarity."""
+    files = fashioniq(category)
+    of = expected("fashioniq")["categories"][category]
+    shape = (of["queries_val"], of["gallery_val"])
+    values = np.random.default_rng(3).random(shape, dtype=np.float32)
+    np.save(tmp_path / "sims.npy", values)
+    found = evaluate("fashioniq-val", [Files(files.annotations, tmp_path / "sims.npy")])
+    assert (found.n, found.missing) == (of["queries_val"], 0)
+    assert found.metrics["R@50"] == pytest.approx(50 / (shape[1] - 1), abs=0.01)
+    with pytest.raises(DataError, match=f"has {shape[0]} rows, the annotations have|columns"):
+        evaluate(
+            "fashioniq-original", [Files(files.annotations, tmp_path / "sims.npy", files.gallery)]
+        )
+
+
+@needs_pack
+def test_captions_all_and_five_differ(tmp_path: Path) -> None:
+    """The first 1000 images of COCO's test split have 5001 captions."""
+    annotations = DATA / "karpathy/maccap_mscoco_test.first1000.json"
+    values = np.random.default_rng(4).random((1000, 5001), dtype=np.float32)
+    np.save(tmp_path / "sims.npy", values)
+    found = evaluate("karpathy-5k", [Files(annotations, tmp_path / "sims.npy")])
+    assert found.n == 6001
+    with pytest.raises(DataError, match="has 5001 columns, the annotations have 5000"):
+        evaluate("karpathy-5k-first5", [Files(annotations, tmp_path / "sims.npy")])
