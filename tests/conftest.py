@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from data_recipes.core.dataset import Dataset
     from methods.core.backbone import Backbone
+
+
+# A busy machine is no failure: time limits are pytest's.
+settings.register_profile("promptgrid", deadline=None)
+settings.load_profile("promptgrid")
 
 
 @pytest.fixture(scope="session")

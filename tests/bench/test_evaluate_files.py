@@ -298,7 +298,7 @@ def test_both_directions_as_ranked_ids(tmp_path: Path) -> None:
         evaluate("karpathy-5k", [Files(annotations, write(tmp_path / "p.json", lists["t2i"]))])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 64), st.booleans())
 def test_row_order_and_block_size_never_change_a_metric(
     tmp_path: Path, seed: int, block_values: int, two: bool
