@@ -92,6 +92,8 @@ class CoOp(Method):
             start = torch.empty(*classes, config.n_ctx, width).normal_(std=0.02)
         self.ctx = nn.Parameter(start)  # (M, width), or (C, M, width) when class-specific
         self._known: dict[tuple[str, ...], _Layout] = {}
+        if task.class_names:
+            self._layout(task.class_names)  # prompts that do not fit are refused here, not later
 
     def _embed_words(self, words: str) -> Tensor:
         tower = self.backbone.text

@@ -20,13 +20,13 @@ Side = Literal["train", "test"]
 # Kind of edit -> (train triplets, test queries); the kinds are the few-shot units. Texts that name
 # a role nearly name the target, so edits that keep the role are the majority.
 KINDS: dict[str, tuple[int, int]] = {
-    "tone": (60, 120),
-    "gender": (60, 120),
-    "role": (60, 100),
-    "gender+tone": (100, 320),
-    "role+tone": (60, 60),
+    "tone": (60, 150),
+    "gender": (60, 100),
+    "role": (60, 90),
+    "gender+tone": (100, 400),
+    "role+tone": (60, 40),
     "role+gender": (60, 60),
-    "hair+tone": (40, 80),
+    "hair+tone": (40, 50),
     "direction+tone": (60, 100),
 }
 ATTRIBUTES = ("role", "gender", "hair", "direction", "tone")
