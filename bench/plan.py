@@ -45,11 +45,10 @@ def plan(study: Study, data_root: Path, cache: Path) -> Plan:
         content = dataset.task(task.name)
         for entry in study.methods:
             kind = registered_method(entry.name)
-            if task.kind not in kind.tasks:
-                left_out.append(
-                    f"{entry.label or entry.name} on {name}/{task.name}: the method does "
-                    f"{', '.join(sorted(kind.tasks))}, the task is {task.kind}"
-                )
+            reason = kind.unfit(kind.Config.model_validate(entry.config), content.kind)
+            if reason is not None:
+                label = entry.label or entry.name
+                left_out.append(f"{label} on {name}/{task.name}: {entry.name} {reason}")
                 continue
             recipe = entry.recipe(study.training)
             draws = (

@@ -65,8 +65,7 @@ def test_the_grid_in_the_studys_order(tiny_data: Path) -> None:
 
 def test_what_cannot_be_is_named_with_the_reason(tiny_data: Path) -> None:
     assert planned(tiny_data).left_out == [
-        "zero-shot on tiny/composed: the method does classification, image_text, the task is "
-        "composed"
+        "zero-shot on tiny/composed: zero-shot does classification, image_text, not composed"
     ]
 
 
