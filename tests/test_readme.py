@@ -27,5 +27,7 @@ def test_links_and_make_targets_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target
     makefile = (ROOT / "Makefile").read_text()
-    for name in re.findall(r"\bmake (\w+) ", TEXT):
+    named = re.findall(r"^    make (\w+)", TEXT, flags=re.MULTILINE)
+    assert named == ["demo", "test"]
+    for name in named:
         assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE), name
