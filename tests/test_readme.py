@@ -1,4 +1,4 @@
-"""The README's study is valid, and what it names exists."""
+"""The README's study and those in studies/ are valid, and what the README names exists."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def test_the_study_is_valid(tmp_path: Path) -> None:
     with pytest.raises(StudyError) as refused:
         load_study(path, tmp_path)
     # Only the datasets are missing, because nothing is built here.
+    assert refused.value.errors and all("is not built" in line for line in refused.value.errors)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("studies/*.yaml")), ids=lambda path: path.stem)
+def test_the_studies_are_valid(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError) as refused:
+        load_study(path, tmp_path)
     assert refused.value.errors and all("is not built" in line for line in refused.value.errors)
 
 
