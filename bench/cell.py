@@ -170,7 +170,7 @@ def run_cell(cell: Cell, engine: Engine | None = None) -> CellResult | None:
     torch.manual_seed(cell.seed)
     method = build_method(cell, backbone, task).to(engine.device)
     trainable = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    notes: list[str] = []
+    notes = [f"inferred in {cell.method}: {choice}" for choice in method.inferred]
     curve: list[float] = []
     if cell.training is not None:
         drawn = few_shot(task.train.queries, cell.shots, cell.seed, cell.dataset_digest)

@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     add_completion=False,
     help="A benchmark harness for prompt learning and composed image retrieval.\n\n"
-    "    promptgrid demo\n\n    promptgrid run studies/my-study.yaml --dry-run",
+    "    promptgrid demo\n\n    promptgrid run studies/coop-variants.yaml --dry-run",
 )
 app.add_typer(data_app, name="data")
 app.command()(methods)
@@ -103,7 +103,7 @@ def run(
 ) -> None:
     """Run a study, or continue it: cells with a record are never computed again.
 
-    Example: `promptgrid run studies/my-study.yaml --dry-run`
+    Example: `promptgrid run studies/coop-variants.yaml --dry-run`
     """
     overrides = {"gangs": gangs, "ranks_per_cell": ranks}
     console = Console(soft_wrap=True)

@@ -44,7 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class StudyError(ValueError):
     """A study file is wrong; `errors` holds one line for each thing to mend."""
 
-    def __init__(self, path: Path, errors: list[str]) -> None:
+    def __init__(self, path: Path | str, errors: list[str]) -> None:
         self.errors = errors
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         super().__init__(f"{path}: {count}\n" + "\n".join(f"  - {line}" for line in errors))
@@ -194,7 +194,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except FileNotFoundError:
-        raise StudyError(path, ["no such file; `promptgrid run --help` shows an example"]) from None
+        raise StudyError(path, ["no such file; the README shows an example of a study"]) from None
     except OSError as error:
         raise StudyError(path, [error.strerror or str(error)]) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or the 13th month

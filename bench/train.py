@@ -24,8 +24,6 @@ from bench.schedule import learning_rate, total_steps
 from methods.core.config import Training
 from methods.core.contract import Method, TrainBatch
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-
 
 class DivergedError(ArithmeticError):
     """The training loss became NaN or infinite."""
@@ -121,6 +119,8 @@ def train(
 
 def start_engine(method: Method, training: Training, rows: int, engine: Engine) -> Any:
     """A DeepSpeed engine around `method` with the recipe's optimizer."""
+    # Read once, when DeepSpeed is first imported; it would take any GPU it sees.
+    os.environ.setdefault("DS_ACCELERATOR", torch.device(engine.device).type)
     import deepspeed
 
     ensure_process_group(engine)

@@ -81,8 +81,6 @@ class CoOp(Method):
 
     def __init__(self, config: CoOpConfig, backbone: Backbone, task: TaskInfo) -> None:
         super().__init__(config, backbone, task)
-        if config.class_specific and task.kind != "classification":
-            raise ValueError("class_specific needs classes; it does not fit captions")
         self.config = config
         width = backbone.text.width
         if config.ctx_init is not None:
@@ -92,6 +90,15 @@ class CoOp(Method):
             start = torch.empty(*classes, config.n_ctx, width).normal_(std=0.02)
         self.ctx = nn.Parameter(start)  # (M, width), or (C, M, width) when class-specific
         self._known: dict[tuple[str, ...], _Layout] = {}
+        if task.class_names:
+            self._layout(task.class_names)  # prompts that do not fit are refused here, not later
+
+    @classmethod
+    def unfit(cls, config: MethodConfig, kind: TaskKind) -> str | None:
+        """A class-specific context needs classes."""
+        if kind != "classification" and isinstance(config, CoOpConfig) and config.class_specific:
+            return f"with class_specific does classification, not {kind}"
+        return super().unfit(config, kind)
 
     def _embed_words(self, words: str) -> Tensor:
         tower = self.backbone.text

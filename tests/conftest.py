@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from data_recipes.core.dataset import Dataset
     from methods.core.backbone import Backbone
 
-
-# A busy machine is no failure: time limits are pytest's.
-settings.register_profile("promptgrid", deadline=None)
-settings.load_profile("promptgrid")
+# No time limits: a busy machine is not a failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

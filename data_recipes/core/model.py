@@ -130,6 +130,8 @@ class RetrievalTask:
             for candidate in self.candidates
             if (candidate.image is None) == (candidate.text is None)
         ]
+        if len({query.subset is None for query in self.queries}) > 1:
+            found.append("some queries have a subset and others have none")
         if images is not None:
             absent = [i for i in self.image_ids() if i not in images]
             if absent:

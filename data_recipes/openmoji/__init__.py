@@ -13,7 +13,7 @@ from pydantic import Field
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.core.recipe import RawImage, Recipe, RecipeConfig
 from data_recipes.openmoji import composed, phrases, roles
-from data_recipes.openmoji.drawing import Nuisance, render
+from data_recipes.openmoji.drawing import DOWNSTREAM_MILD, Nuisance, render
 from data_recipes.openmoji.names import Drawing
 from data_recipes.openmoji.names import roles as class_names
 
@@ -54,7 +54,7 @@ class OpenMojiRoles(Recipe):
                 protocol="classification/1",
                 train=self._by_class("train"),
                 evaluate=(self._by_class("test"),),
-                templates=("a photo of a {}.",),
+                templates=("a photo of a {}.", "an emoji of a {}.", "a drawing of a {}."),
             ),
             Task(
                 name="captions",
@@ -131,7 +131,7 @@ class OpenMojiComposed(Recipe):
     def images(self) -> Iterator[RawImage]:
         """Every drawing of both galleries, once."""
         for drawing in [*composed.gallery("train"), *composed.gallery("test")]:
-            nuisance = roles.downstream_nuisance(drawing.code, self.options.seed)
+            nuisance = roles.downstream_nuisance(drawing.code, self.options.seed, DOWNSTREAM_MILD)
             yield _image(drawing.code, drawing, nuisance, self.options.size)
 
     def tasks(self) -> list[Task]:

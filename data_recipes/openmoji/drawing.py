@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -67,18 +67,24 @@ PRETRAINING = Style(
     noise=(0.0, 0.08),
 )
 
-# A shift that all downstream pictures share: small, dim, bluish, tilted and noisy; partly outside
-# the pre-training ranges, so that a frozen model loses accuracy that adaptation can win back.
+# A shift that all downstream pictures share: small, dim, pale, bluish and noisy. Scale, brightness
+# and saturation lie mostly outside the pre-training ranges, so that a frozen model loses accuracy
+# that adaptation can win back.
 DOWNSTREAM = Style(
     background=((0.25, 0.45), (0.4, 0.6), (0.5, 0.8)),
     white=0.0,
-    scale=(0.7, 0.85),
+    scale=(0.65, 0.8),
     rotation=20.0,
     shift=0.08,
-    brightness=(0.65, 0.85),
-    saturation=(0.6, 0.8),
+    brightness=(0.6, 0.8),
+    saturation=(0.4, 0.55),
     hue=(5.0, 15.0),
     noise=(0.06, 0.10),
+)
+
+# The same shift, milder, for composed queries: tones of skin must stay apart.
+DOWNSTREAM_MILD = replace(
+    DOWNSTREAM, scale=(0.7, 0.85), brightness=(0.65, 0.85), saturation=(0.6, 0.8)
 )
 
 

@@ -180,6 +180,7 @@ def stable_hash(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
+@cache
 def split_of(drawing: Drawing) -> Split:
     """Which part of the world a drawing belongs to.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_recipes.openmoji.drawing import DOWNSTREAM, Nuisance, draw
+from data_recipes.openmoji.drawing import DOWNSTREAM, Nuisance, Style, draw
 from data_recipes.openmoji.names import Drawing, people, split_of, stable_hash
 
 TRAIN_PER_CLASS = 8
@@ -25,9 +25,9 @@ class Picture:
     split: Literal["train", "test"]
 
 
-def downstream_nuisance(picture_id: str, seed: int) -> Nuisance:
-    """The nuisance of one picture: a function of its id and the dataset's seed alone."""
-    return draw(np.random.default_rng(stable_hash("nuisance", seed, picture_id)), DOWNSTREAM)
+def downstream_nuisance(picture_id: str, seed: int, style: Style = DOWNSTREAM) -> Nuisance:
+    """The nuisance of one picture: a function of its id, the dataset's seed and the style."""
+    return draw(np.random.default_rng(stable_hash("nuisance", seed, picture_id)), style)
 
 
 def pictures(seed: int) -> list[Picture]:

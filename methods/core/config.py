@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class MethodConfig(BaseModel):
     """Options of one method. Subclasses add fields; unknown keys and loose types are errors."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Training(BaseModel):
@@ -33,7 +33,7 @@ class Training(BaseModel):
     precision: of activations and matrix products in training; parameters stay fp32.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.002, gt=0)

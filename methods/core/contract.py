@@ -81,14 +81,20 @@ class Method(nn.Module, ABC):
 
     def __init__(self, config: MethodConfig, backbone: Backbone, task: TaskInfo) -> None:
         super().__init__()
-        if task.kind not in self.tasks:
-            raise ValueError(
-                f"method {self.name!r} does {', '.join(sorted(self.tasks))}, not {task.kind}"
-            )
+        reason = self.unfit(config, task.kind)
+        if reason is not None:
+            raise ValueError(f"method {self.name!r} {reason}")
         # A list hides the frozen model from `parameters()`: it is neither trained nor sharded
         # nor saved.
         self._backbone = [backbone]
         self.task = task
+
+    @classmethod
+    def unfit(cls, config: MethodConfig, kind: TaskKind) -> str | None:
+        """Why the method with these options does not do a kind of task; None where it does."""
+        if kind in cls.tasks:
+            return None
+        return f"does {', '.join(sorted(cls.tasks))}, not {kind}"
 
     @property
     def backbone(self) -> Backbone:

@@ -10,7 +10,7 @@ import pytest
 
 from bench import fields
 from bench.plan import Plan, plan
-from bench.study import MethodEntry, RunOptions, Study
+from bench.study import MethodEntry, RunOptions, Study, StudyError
 from data_recipes.core.dataset import build_dataset
 from methods.core.backbone import Backbone
 from tests.tiny import TINY_SPEC, TinyConfig, TinyRecipe
@@ -65,8 +65,7 @@ def test_the_grid_in_the_studys_order(tiny_data: Path) -> None:
 
 def test_what_cannot_be_is_named_with_the_reason(tiny_data: Path) -> None:
     assert planned(tiny_data).left_out == [
-        "zero-shot on tiny/composed: the method does classification, image_text, the task is "
-        "composed"
+        "zero-shot on tiny/composed: zero-shot does classification, image_text, not composed"
     ]
 
 
@@ -84,16 +83,10 @@ def test_cells_carry_their_options_recipe_and_protocol(
     assert Path(coop.data_root).is_absolute() and Path(coop.cache).is_absolute()
 
 
-def test_equal_cells_are_planned_once(tiny_data: Path) -> None:
-    """The default task by its name and without it; one method under two labels."""
-    one = planned(tiny_data, datasets=["tiny"])
-    twice = planned(
-        tiny_data,
-        datasets=["tiny", "tiny/classification"],
-        methods=[*STUDY["methods"], {"name": "coop", "label": "same", "config": {"n_ctx": 4}}],
-    )
-    assert keys_of(twice) == keys_of(one)
-    assert len(twice.cells) == len(one.cells)
+def test_the_same_dataset_twice_is_refused(tiny_data: Path) -> None:
+    """The default task by its name and without it."""
+    with pytest.raises(StudyError, match="tiny/classification is listed twice"):
+        planned(tiny_data, datasets=["tiny", "tiny/classification"])
 
 
 IDENTITY: dict[str, Any] = {
@@ -151,3 +144,45 @@ def test_places_do_not_change_a_key_and_contents_do(tiny_data: Path, tmp_path: P
     assert keys_of(planned(tmp_path / "moved", tmp_path / "cache")) == before
     build_dataset(TinyRecipe(TinyConfig(size=20)), tmp_path / "moved" / "tiny")
     assert keys_of(planned(tmp_path / "moved")).isdisjoint(before)
+
+
+def test_methods_that_cannot_be_built_or_are_equal_are_refused_together(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    study = Study.model_validate(
+        {
+            "name": "wrong",
+            "backbone": TINY_SPEC.model_dump(),
+            "datasets": ["tiny"],
+            "methods": [
+                {"name": "coop", "config": {"n_ctx": 75}},
+                {"name": "coop", "label": "words", "config": {"ctx_init": "unphotographable"}},
+                "zero-shot",
+                {"name": "zero-shot", "label": "twin"},
+            ],
+            "shots": [1],
+            "seeds": [1],
+        }
+    )
+    with pytest.raises(StudyError) as refused:
+        plan(study, tiny_data, tmp_path)
+    assert [line.split(":")[0] for line in refused.value.errors] == [
+        "coop on tiny/classification",
+        "words on tiny/classification",
+        "twin and zero-shot are the same on tiny/classification",
+    ]
+
+
+def test_a_study_without_any_fitting_pair_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    study = Study.model_validate(
+        {
+            "name": "empty",
+            "backbone": TINY_SPEC.model_dump(),
+            "datasets": ["tiny"],
+            "methods": ["image-only"],
+            "shots": [1],
+            "seeds": [1],
+        }
+    )
+    with pytest.raises(StudyError, match="no method of the study fits"):
+        plan(study, tiny_data, tmp_path)

@@ -23,7 +23,7 @@ methods:
   - zero-shot
   - image-plus-text
   - {name: coop, config: {n_ctx: 4}}
-  - {name: coop, label: too-long, config: {n_ctx: 75}}
+  - {name: coop, label: diverging, config: {n_ctx: 4}, training: {lr: 1.0e+38}}
 shots: [1, 2]
 seeds: [1, 2, 3]
 training: {schedule: cosine, steps: 300, lr: 0.01}
@@ -81,9 +81,9 @@ def test_a_disturbed_study_ends_like_an_undisturbed_one(
     assert len(records(whole)) == CELLS - FAILING
     failures = RecordStore(whole).failures()
     assert len(failures) == FAILING
-    assert all("Lower n_ctx" in failure["reason"] for failure in failures.values())
+    assert all("lower training.lr" in failure["reason"] for failure in failures.values())
     table = (whole / "tables" / "leaderboard.md").read_text()
-    assert "too-long" in table and "Lower n_ctx" in table
+    assert "diverging" in table and "lower training.lr" in table
 
     killed = start(study, tiny_data, cache, disturbed)
     wait_for_records(disturbed, 2, killed)
@@ -116,7 +116,9 @@ def test_a_disturbed_study_ends_like_an_undisturbed_one(
 def test_two_ranks_per_cell_and_then_nothing_to_do(tiny_data: Path, tmp_path: Path) -> None:
     path = tmp_path / "pairs.yaml"
     path.write_text(
-        STUDY.replace("  - {name: coop, label: too-long, config: {n_ctx: 75}}\n", "")
+        STUDY.replace(
+            "  - {name: coop, label: diverging, config: {n_ctx: 4}, training: {lr: 1.0e+38}}\n", ""
+        )
         .replace("shots: [1, 2]", "shots: [2]")
         .replace("gangs: 2", "gangs: 1, ranks_per_cell: 2, zero_stage: 2")
     )

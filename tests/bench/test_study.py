@@ -200,7 +200,7 @@ def test_files_that_are_no_mapping(tiny_data: Path, tmp_path: Path, text: str, e
 
 
 def test_files_that_cannot_be_read(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"no such file; `promptgrid run --help` shows"):
+    with pytest.raises(StudyError, match="no such file; the README shows"):
         load_study(tmp_path / "gone.yaml", tiny_data)
     with pytest.raises(StudyError, match="directory"):
         load_study(tmp_path, tiny_data)

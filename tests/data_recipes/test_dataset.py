@@ -122,11 +122,18 @@ def test_the_digest_depends_on_every_image_task_config_and_version(tmp_path: Pat
     class Newer(TinyRecipe):
         version = 2
 
+    class NotedConfig(TinyConfig):
+        note: str = ""
+
+    class Noted(TinyRecipe):
+        Config = NotedConfig
+
     tasks = TinyRecipe().tasks()
     recipes = [
         TinyRecipe(),
         TinyRecipe(TinyConfig(size=17)),
         Newer(),
+        Noted(NotedConfig(note="x")),
         Changed(other_bytes),
         Changed(tasks=[with_query(tasks[0], 0, relevant=("grey",)), *tasks[1:]]),
         Changed(tasks=[replace(tasks[0], templates=("{}",)), *tasks[1:]]),

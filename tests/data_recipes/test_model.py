@@ -68,6 +68,15 @@ def test_a_candidate_has_either_an_image_or_a_text() -> None:
     ]
 
 
+def test_all_queries_or_none_have_a_subset() -> None:
+    """The engine ranks subsets of a whole task; a part of them would be counted as misses."""
+    one, two = SOUND.queries
+    mixed = replace(SOUND, queries=(one, replace(two, subset=("a", "b"))))
+    assert mixed.problems() == ["some queries have a subset and others have none"]
+    both = replace(SOUND, queries=tuple(replace(q, subset=("a",)) for q in SOUND.queries))
+    assert both.problems() == []
+
+
 def test_ids_that_occur_twice_are_reported() -> None:
     lines = RetrievalTask("p", (QUERY, QUERY), (*GALLERY, *GALLERY)).problems()
     assert "query id 'q1' occurs more than once" in lines

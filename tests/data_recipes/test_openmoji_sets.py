@@ -27,9 +27,10 @@ def test_no_drawing_is_in_two_splits_or_in_pretraining() -> None:
 
 
 def test_pictures_depend_on_the_seed_and_on_nothing_else() -> None:
-    assert pictures(0) == pictures(0)
-    assert [p.id for p in pictures(0)] == [p.id for p in pictures(1)]
-    assert all(a.nuisance != b.nuisance for a, b in zip(pictures(0), pictures(1), strict=True))
+    first, again, other = pictures(0), pictures(0), pictures(1)
+    assert first == again
+    assert [p.id for p in first] == [p.id for p in other]
+    assert all(a.nuisance != b.nuisance for a, b in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize("side", ["train", "test"])

@@ -104,6 +104,6 @@ def test_a_word_of_several_tokens_and_a_context_that_is_too_long_are_refused(
     with pytest.raises(ValueError, match="every word must be one token"):
         coop(backbone, ctx_init="an unphotographable thing")
     with pytest.raises(ValueError, match=r"the backbone takes 77\. Lower n_ctx"):
-        coop(backbone, n_ctx=75).text(CLASSES)
-    with pytest.raises(ValueError, match="does not fit captions"):
+        coop(backbone, n_ctx=75)
+    with pytest.raises(ValueError, match="does classification, not image_text"):
         coop(backbone, "image_text", class_specific=True)

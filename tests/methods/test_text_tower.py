@@ -64,3 +64,11 @@ def test_towers_that_are_not_causal_are_refused() -> None:
         tower(model("CustomTextCLIP", no_causal_mask=True))
     with pytest.raises(ValueError, match="pools by 'last'"):
         tower(model("CLIP", pool_type="last"))
+
+
+def test_many_texts_of_many_lengths_keep_their_order() -> None:
+    clip = model("CLIP")
+    texts = [" ".join(["cat"] * (1 + 7 * number % 19)) for number in range(97)]
+    ids = open_clip.tokenizer.SimpleTokenizer()(texts)
+    expected = clip.encode_text(ids, normalize=True)
+    torch.testing.assert_close(tower(clip).encode_texts(texts), expected, rtol=0, atol=1e-6)

@@ -1,0 +1,35 @@
+"""A cell on a GPU: the same metrics as on the CPU, within rounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from bench.cell import run_cell
+from bench.train import Engine
+from tests.cells import run_on_ranks, tiny_cells
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_a_cell_on_the_gpu_learns_like_on_the_cpu(
+    tiny_data: Path, tmp_path: Path, zero_stage: int
+) -> None:
+    (cell,) = tiny_cells(tiny_data, tmp_path, shots=[4])
+    (on_cpu,) = run_on_ranks([cell], 1, 0, tmp_path)
+    on_gpu = run_cell(cell, Engine(device="cuda", zero_stage=zero_stage))
+    dist.destroy_process_group()
+    assert on_gpu is not None
+    for (_, first), (_, second) in zip(
+        on_cpu["loss_curve"], on_gpu.record["loss_curve"], strict=True
+    ):
+        assert abs(first - second) < 1e-2
+    assert on_gpu.record["engine"]["device"] == "cuda"
+    assert on_gpu.record["memory"]["gpu_peak_bytes"] > 0
