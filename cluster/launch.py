@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 import threading
 import time
@@ -14,14 +15,15 @@ from typing import Any
 
 from cluster.gang import SIBLING_GRACE_S, GangSpec, Run, fit, import_path
 from cluster.queue import MAX_ATTEMPTS, Event, LeaseQueue, Work
-from cluster.ray_session import ray_session, require_room
+from cluster.ray_session import end_cleaners, ray_session, require_room
 from cluster.status import Phase, StatusFile
 
 POLL_S = 0.2
 # Nodes of a fresh cluster join one after another.
 JOIN_PATIENCE_S = 30.0
-# How long a gang may take to end by itself once all units are settled.
-PARTING_S = 3.0
+# How long a gang may take to end by itself once all units are settled: 2 s as a rule. Ray must not
+# be shut down before: a thread that is still inside it then ends the whole process.
+PARTING_S = 60.0
 # Restarts allowed beyond those that units can cause; the queue stops a broken gang sooner.
 SPARE_RESTARTS = 5
 
@@ -96,12 +98,19 @@ def run_gangs(
         )
         specs = [replace(spec, name=f"gang{index}") for index in range(gangs)]
         try:
-            with ray_session(address, cpus=gangs * ranks_per_gang * threads_per_rank):
+            with (
+                contextlib.ExitStack() as hushed,
+                ray_session(address, cpus=gangs * ranks_per_gang * threads_per_rank),
+            ):
                 ray_start_s = time.monotonic() - begin
                 patience = 0.0 if address is None else JOIN_PATIENCE_S
                 require_room(gangs, ranks_per_gang, spec.rank_resources, patience)
                 watch = _Watch(units, max_attempts, status, on_event)
-                watch.follow([_GangThread(spec, watch.queue) for spec in specs])
+                threads = [_GangThread(spec, watch.queue) for spec in specs]
+                watch.follow(threads)
+                # Ray prints the end of the cleaners as an accident.
+                hushed.enter_context(contextlib.redirect_stdout(io.StringIO()))
+                watch.part(threads)
                 outcome = watch.outcome(begin, ray_start_s)
         except BaseException as reason:
             interrupted = isinstance(reason, KeyboardInterrupt | SystemExit)
@@ -160,7 +169,13 @@ class _Watch:
             # A Ray that is not ours goes on without us: let the gangs end after their unit.
             for gang in gangs:
                 self.queue.lose.remote(gang.spec.name, repr(reason))
+            interrupted = isinstance(reason, KeyboardInterrupt | SystemExit)
+            self.status.write("interrupted" if interrupted else "error", error=repr(reason))
             raise
+
+    def part(self, gangs: Sequence[_GangThread]) -> None:
+        """Wait until the gangs have ended, now that all units are settled."""
+        end_cleaners()
         parting = time.monotonic() + PARTING_S
         for gang in gangs:
             gang.join(max(0.0, parting - time.monotonic()))
