@@ -26,7 +26,7 @@ methods:
   - {name: coop, label: diverging, config: {n_ctx: 4}, training: {lr: 1.0e+38}}
 shots: [1, 2]
 seeds: [1, 2, 3]
-training: {schedule: cosine, steps: 300, lr: 0.01}
+training: {schedule: cosine, steps: 200, lr: 0.01}
 run: {gangs: 2}
 """
 CELLS, FAILING = 26, 12
