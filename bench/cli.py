@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli_evaluate import evaluate
 from bench.cli_lists import SHARDS, build, data_app, datasets, methods
 from data_recipes.core.model import DataError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.command()(methods)
 app.command()(datasets)
+app.command()(evaluate)
 
 DataRoot = Annotated[
     Path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.metrics import metric_k, per_query
-from bench.ranking import Rankings, rank
+from bench.metrics import metric_k, of_subset
+from bench.ranking import Rankings, rank, settle
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.core.protocol import protocol
 from methods.core.contract import Batch, Method
@@ -53,11 +54,9 @@ def score(method: Method, task: Task, images: Images) -> Score:
             # A method may treat the list of classes as one (a class-specific context does).
             size = len(part.candidates) if task.kind == "classification" else BATCH
             candidates = embed(method.candidate, part.candidates, images, size)
-        rankings = rank(part, queries, candidates)
-        parts[part.name] = {
-            name: float(per_query(name, rankings.ranks, rankings.subset_ranks).mean())
-            for name in rules.metrics
-        }
+        first = partial(rank, part, queries, candidates, target_first=True)
+        rankings = settle(rank(part, queries, candidates), rules.target_first_ties, first)
+        parts[part.name] = {name: float(rankings.per_query(name).mean()) for name in rules.metrics}
         chances.append(chance(rankings, rules.headline))
         notes += clamped(part, rankings, rules.metrics)
         tied += int(rankings.tied.sum())
@@ -103,7 +102,7 @@ def clamped(part: RetrievalTask, rankings: Rankings, names: Sequence[str]) -> li
     return [
         f"{part.name}: {name} with a gallery of {smallest}: K is clamped to it"
         for name in names
-        if not name.startswith("recall_subset") and metric_k(name) >= smallest
+        if not of_subset(name) and metric_k(name) >= smallest
     ]
 
 

@@ -292,7 +292,7 @@ def _compact(value: Query | Candidate) -> dict[str, Any]:
     }
 
 
-_TUPLES = ("relevant", "excluded", "subset", "gallery")
+_TUPLES = ("relevant", "credit", "excluded", "subset", "gallery")
 
 
 def _query(raw: dict[str, Any]) -> Query:

@@ -32,7 +32,10 @@ class Query:
     id: unique in its RetrievalTask.
     image: id of the query or reference image, or None.
     text: caption or modification text, or None. At least one of image and text is set.
-    relevant: ids of all right candidates; empty only where the labels are withheld.
+    relevant: ids of all right candidates; empty where the labels are withheld (or, with graded
+        labels, where nothing that can be retrieved has a positive grade: a miss).
+    credit: what recall@K pays for each of `relevant`, in [0, 1]; empty pays 1 for each. CIRCO pays
+        for its one `target_img_id` only, CIRR's soft scorer 1, 0.5 or 0.2. mAP@K ignores it.
     excluded: candidate ids removed from this query's ranking (CIRR removes the reference).
     subset: candidate ids of an extra, small ranking (CIRR's Recall_subset), or None.
     gallery: candidate ids this query is ranked against, or None for all (GeneCIS has its own).
@@ -45,6 +48,7 @@ class Query:
     image: str | None = None
     text: str | None = None
     relevant: tuple[str, ...] = ()
+    credit: tuple[float, ...] = ()
     excluded: tuple[str, ...] = ()
     subset: tuple[str, ...] | None = None
     gallery: tuple[str, ...] | None = None
@@ -112,6 +116,13 @@ class RetrievalTask:
                     )
                 if len(set(ids_of_field)) != len(ids_of_field):
                     found.append(f"query {query.id!r}: {fieldname} names a candidate twice")
+            if query.credit and len(query.credit) != len(query.relevant):
+                found.append(
+                    f"query {query.id!r}: {len(query.credit)} credits for "
+                    f"{len(query.relevant)} relevant candidates"
+                )
+            if any(not 0 <= value <= 1 for value in query.credit):
+                found.append(f"query {query.id!r}: a credit is not in [0, 1]")
             if set(query.relevant) & set(query.excluded):
                 found.append(f"query {query.id!r}: a relevant candidate is excluded")
         found += [

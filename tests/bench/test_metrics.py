@@ -58,7 +58,7 @@ def test_names_lead_to_the_metrics() -> None:
     assert per_query("recall_subset@1", RANKS, subset).tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("name", ["recall", "recall@0", "recall@-1", "recal@1", "mAP@5", "map@5 "])
+@pytest.mark.parametrize("name", ["recall", "recall@0", "recall@-1", "recal@1", "MAP@5", "map@5 "])
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="unknown metric"):
         per_query(name, RANKS, None)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.metrics import per_query
-from bench.ranking import NotFiniteError, Rankings, rank
+from bench.ranking import NotFiniteError, Rankings, rank, rank_blocks, settle
 from data_recipes.core.model import Candidate, Query, RetrievalTask
 
 
@@ -192,6 +192,42 @@ def test_a_subset_is_ranked_on_its_own() -> None:
     assert found.subset_ranks is not None
     assert found.subset_ranks.tolist() == [[3]]
     assert ranked(toy(), [1, 2, 3, 4, 5]).subset_ranks is None
+
+
+def test_credit_follows_its_candidate_and_the_lower_one_comes_first_in_a_tie() -> None:
+    """Recall pays the best credit among the first K; a tie between relevant ones is pessimistic."""
+    task = toy(relevant=("a", "b", "c"), credit=(0.2, 1.0, 0.5))
+    found = ranked(task, [5, 3, 4, 2, 1])
+    assert found.credit is not None
+    assert (found.ranks.tolist(), found.credit.tolist()) == ([[1, 2, 3]], [[0.2, 0.5, 1.0]])
+    assert [found.per_query(f"R@{k}").item() for k in (1, 2, 3)] == [0.2, 0.5, 1.0]
+    assert found.per_query("mAP@3").item() == 1.0
+    tied = ranked(task, [1, 5, 5, 2, 1])
+    assert [tied.per_query(f"R@{k}").item() for k in (1, 2)] == [0.5, 1.0]
+
+
+def test_credit_inside_a_subset() -> None:
+    found = ranked(toy(relevant=("a", "c"), credit=(1.0, 0.5), subset=("c", "d")), [5, 4, 3, 2, 1])
+    assert found.per_query("Recall_subset@1").item() == 0.5
+    assert found.per_query("R@1").item() == 1.0
+
+
+@given(st.integers(2, 30), st.integers(1, 40), st.floats(0, 0.5))
+def test_only_a_small_share_of_ties_is_settled_for_the_target(n: int, q: int, limit: float) -> None:
+    """The rule of GeneCIS' code, without what it gives to a constant."""
+    queries = tuple(Query(id=f"q{i}", text="x", relevant=("c0",)) for i in range(q))
+    task = RetrievalTask("p", queries, tuple(Candidate(id=f"c{i}", text="x") for i in range(n)))
+    similarity = torch.arange(float(n), 0, -1).repeat(q, 1)
+    similarity[0, 1] = similarity[0, 0]
+
+    def settled(values: torch.Tensor) -> Rankings:
+        hard = rank_blocks(task, lambda rows: values[rows])
+        return settle(
+            hard, limit, lambda: rank_blocks(task, lambda rows: values[rows], target_first=True)
+        )
+
+    assert settled(similarity).ranks[0, 0] == (1 if 1 / q <= limit else 2)
+    assert settled(torch.ones(q, n)).ranks.tolist() == [[n]] * q
 
 
 def test_ranks_are_integers_padded_with_zeros() -> None:

@@ -45,6 +45,14 @@ def test_an_excluded_relevant_candidate_is_reported() -> None:
     assert line == "query 'q1': a relevant candidate is excluded"
 
 
+def test_credits_that_do_not_fit_are_reported() -> None:
+    assert with_query(credit=(0.5,)).problems() == []
+    assert with_query(credit=(0.5, 1.0)).problems() == [
+        "query 'q1': 2 credits for 1 relevant candidates"
+    ]
+    assert with_query(credit=(1.5,)).problems() == ["query 'q1': a credit is not in [0, 1]"]
+
+
 def test_a_query_without_image_and_text_is_reported() -> None:
     (line,) = with_query(image=None).problems()
     assert line == "query 'q1' has neither image nor text"

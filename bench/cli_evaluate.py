@@ -1,0 +1,80 @@
+"""The command that scores prediction files of any system."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_recipes.core.model import DataError
+
+
+class Absent(StrEnum):
+    """What becomes of queries without a prediction."""
+
+    REFUSE = "refuse"
+    LEAVE_OUT = "leave-out"
+    MISS = "miss"
+
+
+def evaluate(
+    protocol: Annotated[str, typer.Option(help="For instance circo, cirr-soft or cirr/1.")],
+    annotations: Annotated[list[Path], typer.Option(help="Official annotation file.")],
+    predictions: Annotated[
+        list[Path], typer.Option(help="Ranked ids (.json) or similarities (.npy, .safetensors).")
+    ],
+    gallery: Annotated[
+        list[Path] | None, typer.Option(help="Split file, or list of all images.")
+    ] = None,
+    subset: Annotated[Path | None, typer.Option(help="CIRR's recall_subset file.")] = None,
+    missing: Annotated[
+        Absent | None,
+        typer.Option(help="Queries without a prediction; default: the protocol's own rule."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the result here (JSON).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Metrics by name, as fractions.")] = False,
+) -> None:
+    """Score predictions by an official protocol.
+
+    Several sets (FashionIQ's categories, GeneCIS' tasks) are given by repeating the options in the
+    same order; their mean is printed too.
+
+    Example: `promptgrid evaluate --protocol circo --annotations val.json --predictions mine.json`
+    """
+    from bench.evaluate import Files
+    from bench.evaluate import evaluate as score
+    from results.atomic import write_whole
+
+    galleries: list[Path] | list[None] = gallery or [None] * len(annotations)
+    if len({len(annotations), len(predictions), len(galleries)}) > 1:
+        raise DataError(
+            f"{len(annotations)} --annotations, {len(predictions)} --predictions and "
+            f"{len(galleries)} --gallery; give one of each for every set"
+        )
+    files = [
+        Files(a, p, g, subset) for a, p, g in zip(annotations, predictions, galleries, strict=True)
+    ]
+    found = score(protocol, files, missing.value if missing is not None else None)
+    text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    if out is not None:
+        write_whole(out, f"{text}\n".encode())
+    if as_json:
+        typer.echo(text)
+        return
+    table = Table("metric", "value", title=found.protocol)
+    for name, value in found.metrics.items():
+        table.add_row(name, "no query" if value is None else f"{value:.6f}")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    ties = "" if found.tie_rate is None else f", tie rate {found.tie_rate:.4f}"
+    for name, value in (found.pessimistic or {}).items():
+        if value != found.metrics[name]:
+            console.print(f"pessimistic: {name} {value:.6f}")
+    console.print(f"{found.n} queries scored, {found.missing} without a prediction{ties}")
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False)

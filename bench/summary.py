@@ -1,0 +1,99 @@
+"""A protocol's numbers from the rankings of its parts. Pure: no file, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.metrics import Ints
+from bench.ranking import Rankings
+from data_recipes.core.model import RetrievalTask
+from data_recipes.core.protocol import Protocol
+
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class RankedPart:
+    """A task and the rankings of its queries, in the task's order."""
+
+    task: RetrievalTask
+    rankings: Rankings
+
+
+def summary(rules: Protocol, parts: Sequence[RankedPart]) -> Metrics:
+    """All metrics of one set, under the names of the official code; None for an empty slice.
+
+    parts: one, or the parts that the protocol tells apart by a prefix ("text_R@1").
+    """
+    prefixes = dict(rules.prefixes)
+    found: Metrics = {}
+    for part in parts:
+        prefix = prefixes[part.task.name] if prefixes else ""
+        found |= {f"{prefix}{name}": v for name, v in part_metrics(rules, part).items()}
+    return found | _sums(rules, found)
+
+
+def over_sets(rules: Protocol, sets: Mapping[str, Metrics]) -> Metrics:
+    """Several sets (categories, domains, tasks): "dress/R@1", and "mean R@1", their plain mean.
+
+    sets: name -> `summary`. One set keeps its names.
+    """
+    several = list(sets.values())
+    if len(several) == 1:
+        return several[0]
+    found = {f"{name}/{metric}": v for name, one in sets.items() for metric, v in one.items()}
+    found |= {f"mean {metric}": mean([one[metric] for one in several]) for metric in several[0]}
+    return found | _sums(rules, found)
+
+
+def over_folds(folds: Sequence[Metrics]) -> Metrics:
+    """Each metric's plain mean over the folds."""
+    return {name: mean([fold[name] for fold in folds]) for name in folds[0]}
+
+
+def part_metrics(rules: Protocol, part: RankedPart) -> Metrics:
+    """The metrics, slices and statistics of one part."""
+    count = len(part.task.queries)
+    share = count / (count + rules.extra_queries)
+    found: Metrics = {
+        name: float(part.rankings.per_query(name).mean()) * share for name in rules.metrics
+    }
+    for slices in rules.slices:
+        values = part.rankings.per_query(slices.metric)
+        tags = [set(query.meta.get(slices.key, ())) for query in part.task.queries]
+        for tag in slices.values:
+            inside = np.array([tag in of for of in tags])
+            found[slices.name(tag)] = float(values[inside].mean()) if inside.any() else None
+    for name in rules.statistics:
+        found[name] = rank_statistic(name, part.rankings.ranks[:, 0])
+    return found
+
+
+def rank_statistic(name: str, best: Ints) -> float:
+    """`medr` = floor(median of 0-based ranks) + 1, `meanr` = mean 1-based rank (VSE++'s code).
+
+    best: (Q,) 1-based rank of each query's best relevant candidate.
+    """
+    if name == "medr":
+        return float(np.floor(np.median(best - 1)) + 1)
+    if name == "meanr":
+        return float(best.mean())
+    raise ValueError(f"unknown statistic {name!r}; known: medr, meanr")
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The plain mean, None where a value is absent."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present and len(present) == len(values) else None
+
+
+def _sums(rules: Protocol, found: Metrics) -> Metrics:
+    made: Metrics = {}
+    for one in rules.sums:
+        terms = [value for term in one.terms if (value := found.get(term)) is not None]
+        if len(terms) == len(one.terms):
+            made[one.name] = one.scale * sum(terms)
+    return made
