@@ -97,7 +97,8 @@ class Cell(BaseModel):
     def title(self) -> str:
         """For progress lines and error messages."""
         name = self.variant or self.method
-        draw = f", {self.shots} shots, seed {self.seed}" if self.shots else ""
+        plural = "s" if self.shots > 1 else ""
+        draw = f", {self.shots} shot{plural}, seed {self.seed}" if self.shots else ""
         return f"{name} on {self.dataset}/{self.task}{draw}"
 
 

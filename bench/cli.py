@@ -147,8 +147,13 @@ def _run(
         return
     titles = {key: cell.title for key, cell in todo.items()}
     progression = Progression(console, titles, out / STATUS)
-    with progression.shown():
-        ran = run_plan(planned, options, out, address, progression.event)
+    try:
+        with progression.shown():
+            ran = run_plan(planned, options, out, address, progression.event)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; finished cells are in {out}, the same command continues")
+        sys.stdout.flush()
+        os._exit(130)  # Ray's threads would hold up, or spoil, an orderly exit
     show_report(out, expected_cells(planned), ran.files, console)
     if ran.outcome is not None and ran.outcome.gang_errors:
         for gang, error in ran.outcome.gang_errors.items():

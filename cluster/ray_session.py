@@ -62,8 +62,14 @@ def ray_session(address: str | None, cpus: int) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     try:
         yield
-    finally:
+    except KeyboardInterrupt:
+        # Gang threads are still inside Ray: shutting it down now would end this process on the
+        # spot, with Ray's words and not ours. A Ray of our own dies with the process anyway.
+        raise
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 def end_cleaners() -> None:

@@ -204,10 +204,10 @@ def test_a_dry_run_lists_the_cells_and_makes_nothing(shell: Shell, tiny_data: Pa
     lines = [line.split(maxsplit=3) for line in out.splitlines() if "to run   " in line]
     assert [line[3] for line in lines] == [
         "zero-shot on tiny/classification",
-        "coop on tiny/classification, 1 shots, seed 1",
-        "coop on tiny/classification, 1 shots, seed 2",
-        "coop on tiny/composed, 1 shots, seed 1",
-        "coop on tiny/composed, 1 shots, seed 2",
+        "coop on tiny/classification, 1 shot, seed 1",
+        "coop on tiny/classification, 1 shot, seed 2",
+        "coop on tiny/composed, 1 shot, seed 1",
+        "coop on tiny/composed, 1 shot, seed 2",
     ]
     assert sorted(shell.folder.rglob("*")) == before
 
