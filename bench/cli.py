@@ -46,8 +46,12 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
-    except (DataError, FileNotFoundError) as error:
+    except DataError as error:
         fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}; give another path or mend this one")
     except Exception as error:
         if type(error).__name__ in KNOWN_ERRORS:
             fail(str(error))

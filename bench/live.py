@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from data_recipes.core.model import DataError
+
 STALE_S = 10.0
 
 
@@ -65,11 +67,13 @@ class Progression:
 
 
 def read_status(path: Path) -> dict[str, Any] | None:
-    """The status file's content, or None when there is none."""
+    """The status file's content, or None when there is none. Raises DataError if it is damaged."""
+    if not path.is_file():
+        return None
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); delete it, records are kept") from None
     return state
 
 

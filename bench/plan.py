@@ -43,6 +43,7 @@ def plan(study: Study, data_root: Path, cache: Path) -> Plan:
             continue
         seen.add((name, task.name))
         content = dataset.task(task.name)
+        dataset.reader  # noqa: B018  # a missing or cut shard is found here, before any gang starts
         for entry in study.methods:
             kind = registered_method(entry.name)
             reason = kind.unfit(kind.Config.model_validate(entry.config), content.kind)

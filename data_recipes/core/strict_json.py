@@ -77,7 +77,7 @@ def read_lines(path: Path) -> Iterator[Any]:
                 if line.strip():
                     yield loads(line, f"{path}:{number}")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file; build the dataset again") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8") from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -253,3 +254,30 @@ def test_an_error_of_the_program_keeps_its_traceback(
     monkeypatch.setattr(sys, "argv", ["promptgrid", "methods"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+@pytest.mark.parametrize("wrong", ["cut shard", "out is a file", "damaged status"])
+def test_damage_is_one_line_with_the_file_and_the_way_out(
+    wrong: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "shards", tmp_path / "out"
+    shutil.copytree(tiny_data, data)
+    study = tmp_path / "study.yaml"
+    study.write_text("name: s\ndatasets: [tiny]\nmethods: [zero-shot]\nshots: [1]\nseeds: [1]\n")
+    words = ["run", str(study), "--data", str(data), "--out", str(out)]
+    if wrong == "cut shard":
+        shard = next(data.glob("tiny/images-*.tar"))
+        shard.write_bytes(shard.read_bytes()[:600])
+        words, said = [*words, "--dry-run"], "the shard is cut off"
+    elif wrong == "out is a file":
+        out.touch()
+        said = "out: File exists; give another path"
+    else:
+        out.mkdir()
+        (out / "status.json").write_text("{")
+        words, said = ["status", str(out)], "status.json: not JSON"
+    command = [sys.executable, "-m", "bench.cli", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert said in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.stderr.count("\n") == 1
