@@ -54,6 +54,16 @@ def wait_for_records(out: Path, count: int, driver: subprocess.Popen[str]) -> No
         time.sleep(0.02)
 
 
+def wait_for_gangs(out: Path, count: int, driver: subprocess.Popen[str]) -> None:
+    """Wait for a status file, which the driver writes now and then, that names `count` gangs."""
+    end, path = time.monotonic() + PATIENCE_S, out / "status.json"
+    while not path.exists() or len(json.loads(path.read_text())["gangs"]) < count:
+        assert driver.poll() is None, out.with_suffix(".log").read_text()
+        assert time.monotonic() < end, f"no status of {count} gangs in {PATIENCE_S} s"
+        time.sleep(0.02)
+    assert json.loads(path.read_text())["phase"] in ("starting", "running")
+
+
 def ranks_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes in which the driver's gangs train."""
     return [
@@ -61,6 +71,14 @@ def ranks_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
         for process in psutil.Process(driver.pid).children(recursive=True)
         if "RayTrainWorker" in " ".join(process.cmdline())
     ]
+
+
+def wait_for_end(processes: list[psutil.Process]) -> None:
+    """Wait for ranks whose driver is gone: each may finish, and record, the cell it is at."""
+    end = time.monotonic() + 60
+    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
+        assert time.monotonic() < end, "ranks outlive their driver by more than 60 s"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +105,19 @@ def test_a_disturbed_study_ends_like_an_undisturbed_one(
 
     killed = start(study, tiny_data, cache, disturbed)
     wait_for_records(disturbed, 2, killed)
-    status = json.loads((disturbed / "status.json").read_text())
-    assert status["phase"] in ("starting", "running") and len(status["gangs"]) == 2
+    wait_for_gangs(disturbed, 2, killed)
+    orphans = ranks_of(killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    time.sleep(1)
+    wait_for_end(orphans)
     before = records(disturbed)
     assert 2 <= len(before) < CELLS - FAILING, "the study was over before the driver was killed"
 
     again = start(study, tiny_data, cache, disturbed)
     wait_for_records(disturbed, len(before) + 1, again)
-    rank = ranks_of(again)[0]
-    rank.kill()
+    ranks = ranks_of(again)
+    assert ranks, "a new record, yet no rank of this driver at work"
+    ranks[0].kill()
     assert again.wait(PATIENCE_S) == 1, disturbed.with_suffix(".log").read_text()
     after = records(disturbed)
     assert len(after) == CELLS - FAILING
