@@ -20,13 +20,13 @@ from torch import Tensor
 
 from bench import fields, keys
 from bench.batches import Dealt
+from bench.embed import batch as as_batch
 from bench.features import ImageFeatures, image_features
 from bench.provenance import provenance
-from bench.score import batch as as_batch
 from bench.score import score
 from bench.train import Engine, ensure_process_group, train
 from data_recipes.core.dataset import Dataset, open_dataset
-from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
+from data_recipes.core.model import Candidate, DataError, Query, Task
 from data_recipes.core.protocol import protocol
 from data_recipes.core.sampler import few_shot, short_groups
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
@@ -174,8 +174,8 @@ def run_cell(cell: Cell, engine: Engine | None = None) -> CellResult | None:
     notes = [f"inferred in {cell.method}: {choice}" for choice in method.inferred]
     curve: list[float] = []
     if cell.training is not None:
-        drawn = few_shot(task.train.queries, cell.shots, cell.seed, cell.dataset_digest)
-        short = short_groups(task.train.queries, cell.shots)
+        drawn = few_shot(task.training().queries, cell.shots, cell.seed, cell.dataset_digest)
+        short = short_groups(task.training().queries, cell.shots)
         if short:
             notes.append(f"{len(short)} group(s) have fewer than {cell.shots} shots: all are used")
         rows, deal_batch = training_batches(task, drawn, features, engine.device)
@@ -212,12 +212,7 @@ def run_cell(cell: Cell, engine: Engine | None = None) -> CellResult | None:
 def build_method(cell: Cell, backbone: Backbone, task: Task) -> Method:
     """The cell's method over `backbone`. Seed torch before: parameters may start random."""
     kind = registered_method(cell.method)
-    names = tuple(c.text or "" for c in task.train.candidates)
-    info = TaskInfo(
-        kind=task.kind,
-        class_names=names if task.kind == "classification" else (),
-        templates=task.templates,
-    )
+    info = TaskInfo(kind=task.kind, class_names=task.class_names, templates=task.templates)
     return kind(kind.Config.model_validate(cell.config), backbone, info)
 
 
@@ -228,7 +223,7 @@ def training_batches(
 
     A pair is a drawn query with one of its relevant candidates.
     """
-    part: RetrievalTask = task.train
+    part = task.training()
     pairs = [(q, part.candidates[part.position[c]]) for q in drawn for c in q.relevant]
     if task.kind == "classification":
         target = torch.tensor([part.position[c.id] for _, c in pairs])

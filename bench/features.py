@@ -55,7 +55,7 @@ def _compute(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     rows = []
     for start in range(0, len(ids), BATCH):
-        images = dataset.reader.images(ids[start : start + BATCH])
+        images = dataset.images(ids[start : start + BATCH])
         pixels = torch.stack([backbone.transform(image) for image in images])
         rows.append(backbone.encode_pixels(pixels).cpu())
     array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = torch.cat(rows).numpy()

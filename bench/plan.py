@@ -52,6 +52,10 @@ def plan(study: Study, data_root: Path, cache: Path) -> Plan:
                 left_out.append(f"{label} on {name}/{task.name}: {entry.name} {reason}")
                 continue
             recipe = entry.recipe(study.training)
+            if recipe is not None and content.train is None:
+                label = entry.label or entry.name
+                left_out.append(f"{label} on {name}/{task.name}: it has no training split")
+                continue
             draws = (
                 [(0, 0)] if recipe is None else [(n, s) for n in study.shots for s in study.seeds]
             )

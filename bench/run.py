@@ -162,7 +162,7 @@ def save_splits(cells: list[Cell], out: Path) -> None:
     for root, dataset, task, seed, digest in sorted(wanted):
         path = out / "splits" / f"{dataset}-{task}-{digest[:12]}-seed{seed}.json"
         if not path.is_file():
-            queries = open_dataset(Path(root) / dataset).task(task).train.queries
+            queries = open_dataset(Path(root) / dataset).task(task).training().queries
             content = {
                 "dataset": dataset,
                 "task": task,

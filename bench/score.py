@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
+from bench.embed import BATCH, Images, embed
 from bench.metrics import metric_k, of_subset
 from bench.ranking import Rankings, rank, settle
-from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
+from data_recipes.core.model import RetrievalTask, Task
 from data_recipes.core.protocol import protocol
-from methods.core.contract import Batch, Method
-
-BATCH = 256
-Images = Callable[[list[str]], Tensor]
+from methods.core.contract import Method
 
 
 @dataclass(frozen=True)
@@ -69,31 +66,6 @@ def score(method: Method, task: Task, images: Images) -> Score:
     notes.append(f"chance: {float(np.mean(chances)):.4g}")
     table = pd.concat(tables, ignore_index=True)
     return Score(metrics, table, tied / len(table), notes)
-
-
-def embed(
-    encode: Callable[[Batch], Tensor],
-    rows: Sequence[Query] | Sequence[Candidate],
-    images: Images,
-    size: int = BATCH,
-) -> Tensor:
-    """Features (N, D) of queries or candidates, `size` at a time, in order.
-
-    Raises:
-        ValueError: rows with and without an image (or a text) in one task.
-    """
-    kinds = {(row.image is not None, row.text is not None) for row in rows}
-    if len(kinds) != 1:
-        raise ValueError("the rows of one task must all have an image, a text, or both")
-    starts = range(0, len(rows), size)
-    return torch.cat([encode(batch(rows[start : start + size], images)) for start in starts])
-
-
-def batch(rows: Sequence[Query] | Sequence[Candidate], images: Images) -> Batch:
-    """Queries or candidates as a method takes them."""
-    ids = [row.image for row in rows if row.image is not None]
-    texts = [row.text for row in rows if row.text is not None]
-    return Batch(images(ids) if ids else None, texts or None)
 
 
 def clamped(part: RetrievalTask, rankings: Rankings, names: Sequence[str]) -> list[str]:

@@ -75,7 +75,7 @@ def close(first: Tensor, second: Tensor) -> bool:
 def prompt_step() -> Row:
     """CoOp's text side, forward and backward: padded to 77 tokens against cut at the longest."""
     backbone = load_backbone(BackboneSpec(model="ViT-B-32-quickgelu", random_seed=0))
-    names = tuple(recipe("openmoji-roles")().tasks()[0].train.candidates[:50])
+    names = tuple(recipe("openmoji-roles")().tasks()[0].training().candidates[:50])
     classes = tuple(c.text or "" for c in names)
     torch.manual_seed(0)
     method = CoOp(CoOpConfig(), backbone, TaskInfo("classification", classes))

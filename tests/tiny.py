@@ -21,8 +21,9 @@ from pathlib import Path
 import open_clip
 from PIL import Image, ImageDraw
 
+from data_recipes.core.images import RawImage
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
-from data_recipes.core.recipe import RawImage, Recipe, RecipeConfig
+from data_recipes.core.recipe import Recipe, RecipeConfig
 from methods.core.backbone import BackboneSpec
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120,) * 3}

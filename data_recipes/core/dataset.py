@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
+from PIL import Image
 
 from data_recipes.core import strict_json
+from data_recipes.core.images import PADS, RawImage, decode
 from data_recipes.core.manifest import (
     MANIFEST,
     SCHEMA,
@@ -36,12 +38,11 @@ from data_recipes.core.model import (
     TaskKind,
 )
 from data_recipes.core.protocol import protocol
-from data_recipes.core.recipe import RawImage, Recipe
+from data_recipes.core.recipe import Recipe
 from data_recipes.core.shards import (
     IMAGES_PER_SHARD,
     INDEX,
     ShardReader,
-    decode,
     file_sha256,
     verify_shards,
     write_shards,
@@ -64,6 +65,16 @@ class Dataset:
         """Access to the images' bytes."""
         return ShardReader.open(self.folder)
 
+    @cached_property
+    def missing(self) -> frozenset[str]:
+        """Ids of the images that the tasks name and the shards lack (`--allow-missing`)."""
+        return frozenset(image.id for image in self.manifest.missing)
+
+    def images(self, ids: Sequence[str]) -> Iterator[Image.Image]:
+        """RGB images in the order of `ids`, padded as the recipe's `pad` option says."""
+        pad = PADS[self.manifest.config.get("pad", "none")]
+        yield from map(pad, self.reader.images(ids))
+
     def task(self, name: str | None = None) -> Task:
         """Read a task (None: the default one). Raises DataError when files are missing."""
         entry = self.manifest.task(name)
@@ -72,8 +83,8 @@ class Dataset:
             name=entry.name,
             kind=cast(TaskKind, entry.kind),
             protocol=entry.protocol,
-            train=parts[0],
-            evaluate=tuple(parts[1:]),
+            train=parts[0] if entry.trains else None,
+            evaluate=tuple(parts[1:] if entry.trains else parts),
             templates=tuple(entry.templates),
         )
 
@@ -179,7 +190,7 @@ def build_dataset(recipe: Recipe, folder: Path, per_shard: int = IMAGES_PER_SHAR
             tasks=entries,
             shards=shards,
             index_sha256=file_sha256(part_folder / INDEX),
-            warnings=[],
+            warnings=recipe.warnings(),
         )
         manifest = manifest.model_copy(update={"digest": _digest(manifest, index, part_folder)})
         text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
@@ -199,10 +210,12 @@ def _digest(manifest: Manifest, index: pd.DataFrame, folder: Path) -> str:
             "name": manifest.name,
             "recipe_version": manifest.recipe_version,
             "config": manifest.config,
+            # Only where there are any, as they are written into the manifest.
+            **({"missing": sorted(m.id for m in manifest.missing)} if manifest.missing else {}),
             "images": sorted(zip(index["id"], index["sha256"], strict=True)),
             "tasks": [
                 {
-                    "entry": entry.model_dump(mode="json"),
+                    "entry": entry.model_dump(mode="json", exclude_defaults=True),
                     "files": {
                         path.name: file_sha256(path)
                         for path in sorted((folder / "tasks" / entry.name).iterdir())
@@ -234,13 +247,11 @@ def _name_problems(tasks: Sequence[Task]) -> list[str]:
 
 
 def _decodable(recipe: Recipe, failures: list[str]) -> Iterator[RawImage]:
-    for image in recipe.images():
+    for source in recipe.images():
         try:
-            decode(image.data, f"image {image.id!r}")
-        except DataError as error:
+            yield from source.load(getattr(recipe.config, "image_size", None))
+        except (DataError, OSError) as error:
             failures.append(str(error))
-        else:
-            yield image
 
 
 def _report(name: str, what: str, lines: list[str]) -> str:
@@ -271,6 +282,7 @@ def _write_task(task: Task, folder: Path) -> TaskEntry:
         protocol=task.protocol,
         templates=list(task.templates),
         parts=parts,
+        trains=task.train is not None,
     )
 
 

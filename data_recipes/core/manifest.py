@@ -40,14 +40,23 @@ class Part(_Strict):
     groups: int
 
 
+class Missing(_Strict):
+    """An image that the build was allowed to leave out: its id, file and what is wrong with it."""
+
+    id: str
+    path: str | None
+    reason: str
+
+
 class TaskEntry(_Strict):
-    """One task: its kind, protocol and parts (the first part is the training part)."""
+    """One task: its kind, protocol and parts (where `trains`, the first is the training part)."""
 
     name: str
     kind: str
     protocol: str
     templates: list[str]
     parts: list[Part]
+    trains: bool = True
 
 
 class Manifest(_Strict):
@@ -66,6 +75,7 @@ class Manifest(_Strict):
     shards: list[Shard]
     index_sha256: str
     warnings: list[str]
+    missing: list[Missing] = []
 
     def task(self, name: str | None) -> TaskEntry:
         """The task called `name`, or the default task for None. Raises DataError."""

@@ -141,8 +141,9 @@ class RetrievalTask:
 
 @dataclass(frozen=True)
 class Task:
-    """What a cell trains and is scored on: one training part, and one or more evaluated parts.
+    """What a cell trains and is scored on: a training part, and one or more evaluated parts.
 
+    train: None where the dataset has no training split (CIRCO, GeneCIS).
     Several evaluated parts are the protocol's own (garment types, the two directions); their
     metrics are named `part/metric`, and `metric` alone is the plain mean over the parts.
     `templates` are hand-written prompts with one `{}` for the class name (classification).
@@ -151,13 +152,28 @@ class Task:
     name: str
     kind: TaskKind
     protocol: str
-    train: RetrievalTask
+    train: RetrievalTask | None
     evaluate: tuple[RetrievalTask, ...]
     templates: tuple[str, ...] = ()
 
     def parts(self) -> tuple[RetrievalTask, ...]:
-        """The training part and every evaluated part."""
-        return (self.train, *self.evaluate)
+        """The training part, where there is one, and every evaluated part."""
+        return self.evaluate if self.train is None else (self.train, *self.evaluate)
+
+    def training(self) -> RetrievalTask:
+        """The training part. Raises DataError where the dataset has none."""
+        if self.train is None:
+            raise DataError(
+                f"task {self.name!r} has no training split; a method cannot learn on it"
+            )
+        return self.train
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes in label order, for classification; empty otherwise."""
+        if self.kind != "classification":
+            return ()
+        return tuple(c.text or "" for c in self.parts()[0].candidates)
 
 
 def _more(found: Sequence[str]) -> str:

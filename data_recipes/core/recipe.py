@@ -2,20 +2,25 @@
 
 class MyData(Recipe):
     name = "my-data"
-    def images(self): yield RawImage("img-1", Path("1.jpg").read_bytes(), "jpg")
+    inputs = ("images",)
+    def images(self): return [ImageFile("img-1", self.folder("images") / "1.jpg"), ...]
     def tasks(self): return [Task("classification", "classification", ...)]
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from data_recipes.core.model import Task
+from data_recipes.core.images import ImageSource, Pad
+from data_recipes.core.model import DataError, Task
+
+Input = Literal["annotations", "images"]
 
 
 class RecipeConfig(BaseModel):
@@ -24,14 +29,23 @@ class RecipeConfig(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-@dataclass(frozen=True)
-class RawImage:
-    """One image: its id (unique in the dataset), encoded bytes as they are stored, file ending."""
+class PhotoConfig(RecipeConfig):
+    """Options of recipes that read the user's own image files.
 
-    id: str
-    data: bytes
-    extension: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    image_size: the longest that an image's shorter side may be as stored; None: files as they are.
+    pad: done when an image is read, before the backbone's own resizing; see `images.PADS`.
+    """
+
+    image_size: int | None = Field(default=None, ge=16)
+    pad: Pad = "none"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the user's files are: the official annotation files, and the images."""
+
+    annotations: Path | None = None
+    images: Path | None = None
 
 
 class Recipe(ABC):
@@ -40,7 +54,8 @@ class Recipe(ABC):
     name: the dataset's name in studies and on the command line.
     version: raised when the recipe's output changes for the same input.
     licence, attribution, source: kept in the manifest and shown beside results.
-    summary: one line for `promptgrid data list`.
+    summary: one line for `promptgrid datasets`.
+    inputs: the folders that it reads; the user names them (`--annotations`, `--images`).
     """
 
     name: ClassVar[str]
@@ -49,15 +64,33 @@ class Recipe(ABC):
     licence: ClassVar[str] = "unknown"
     attribution: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    inputs: ClassVar[tuple[Input, ...]] = ()
     Config: ClassVar[type[RecipeConfig]] = RecipeConfig
 
-    def __init__(self, config: RecipeConfig | None = None) -> None:
+    def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:
         self.config = config if config is not None else self.Config()
+        self.folders = folders if folders is not None else Folders()
+
+    def folder(self, which: Input) -> Path:
+        """One of the user's folders. Raises DataError when it was not named or is none."""
+        path: Path | None = getattr(self.folders, which)
+        if path is None:
+            raise DataError(
+                f"dataset {self.name!r} is made from files of yours: name the folder of its "
+                f"{which} with --{which}; `promptgrid data build --help` has an example"
+            )
+        if not path.is_dir():
+            raise DataError(f"{path}: no such folder (--{which} of dataset {self.name!r})")
+        return path
 
     @abstractmethod
-    def images(self) -> Iterator[RawImage]:
+    def images(self) -> Iterable[ImageSource]:
         """Every image once, in a fixed order."""
 
     @abstractmethod
     def tasks(self) -> list[Task]:
         """The tasks over these images; the first one is the dataset's default."""
+
+    def warnings(self) -> list[str]:
+        """What a reader of results should know of the files: kept in the manifest, shown beside."""
+        return []

@@ -8,7 +8,6 @@ dealt to ranks and a truncated shard is noticed before training.
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ import webdataset as wds
 from PIL import Image
 
 from data_recipes.core import strict_json
+from data_recipes.core.images import RawImage, decode
 from data_recipes.core.manifest import Shard
 from data_recipes.core.model import DataError
-from data_recipes.core.recipe import RawImage
 
 INDEX = "index.parquet"
 IMAGES_PER_SHARD = 2_000
@@ -178,16 +177,6 @@ class ShardReader:
             image_id = decode_key(sample["__key__"])
             extension = next(k for k in sample if not k.startswith("__") and k != "json")
             yield image_id, sample[extension]
-
-
-def decode(data: bytes, source: str) -> Image.Image:
-    """Decode an image fully to RGB. Raises DataError naming `source` (file, id) and the reason."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    except Exception as error:
-        reason = str(error).replace(repr(data), "") or type(error).__name__
-        raise DataError(f"{source}: not a readable image ({len(data)} bytes): {reason}") from None
 
 
 def verify_shards(folder: Path, shards: Sequence[Shard]) -> list[str]:

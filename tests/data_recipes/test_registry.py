@@ -8,8 +8,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from data_recipes.core import registry
+from data_recipes.core.images import RawImage
 from data_recipes.core.model import DataError, Task
-from data_recipes.core.recipe import RawImage, Recipe
+from data_recipes.core.recipe import Recipe
 from data_recipes.openmoji import OpenMojiRoles
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_recipes.core.images import RawImage
 from data_recipes.core.manifest import Shard
 from data_recipes.core.model import DataError
-from data_recipes.core.recipe import RawImage
 from data_recipes.core.shards import (
     INDEX,
     ShardReader,

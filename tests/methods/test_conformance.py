@@ -7,8 +7,8 @@ import torch
 
 from bench.batches import Dealt
 from bench.cell import training_batches
+from bench.embed import batch as as_batch
 from bench.features import image_features
-from bench.score import batch as as_batch
 from bench.train import Engine, train
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import Task
