@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,22 +18,38 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from bench import fields, keys
-from bench.batches import Dealt
-from bench.embed import batch as as_batch
-from bench.features import ImageFeatures, image_features
+from bench.learn import learn
+from bench.loaded import Place
 from bench.provenance import provenance
 from bench.score import score
-from bench.train import Engine, ensure_process_group, train
-from data_recipes.core.dataset import Dataset, open_dataset
-from data_recipes.core.model import Candidate, DataError, Query, Task
+from bench.train import Engine, ensure_process_group
+from data_recipes.core.model import Task
 from data_recipes.core.protocol import protocol
-from data_recipes.core.sampler import few_shot, short_groups
-from methods.core.backbone import Backbone, BackboneSpec, load_backbone
+from methods.core.backbone import Backbone, BackboneSpec
 from methods.core.config import Training
-from methods.core.contract import Method, TaskInfo, TrainBatch
+from methods.core.contract import Method, TaskInfo
 from methods.core.registry import method as registered_method
 
 RECORD_SCHEMA = 1
+
+
+class TrainedOn(BaseModel):
+    """Another dataset that a cell's method learns on before it is scored on the cell's own.
+
+    whole: all its training queries (a `source:`), not the cell's few shots (`evaluate_on:`).
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    dataset: str
+    dataset_digest: str
+    task: str
+    whole: bool
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+        return f"{self.dataset}/{self.task}"
 
 
 class Cell(BaseModel):
@@ -43,6 +58,7 @@ class Cell(BaseModel):
     method, config, training: the method, its validated options, its resolved recipe.
     sources: digests of the method's and the engine's source.
     dataset, task, dataset_digest, protocol: what is learned and how it is scored.
+    trained_on: where it is learned instead, for transfer; None: on `dataset` itself.
     backbone_digest: of the frozen weights. shots, seed: 0 and 0 for training-free methods.
     """
 
@@ -56,6 +72,7 @@ class Cell(BaseModel):
     dataset_digest: str = fields.identity()
     task: str = fields.identity()
     protocol: str = fields.identity()
+    trained_on: TrainedOn | None = fields.identity(default=None)
     backbone_digest: str = fields.identity()
     shots: int = fields.identity()
     seed: int = fields.identity()
@@ -78,6 +95,16 @@ class Cell(BaseModel):
         return keys.key(self.identity)
 
     @property
+    def training_key(self) -> str:
+        """Hash of what decides the learned weights: equal for one training scored on many sets."""
+        home = self.trained_on or TrainedOn(
+            dataset=self.dataset, dataset_digest=self.dataset_digest, task=self.task, whole=False
+        )
+        scored = ("dataset", "dataset_digest", "task", "protocol", "trained_on")
+        own = {k: v for k, v in self.identity.items() if k not in scored}
+        return keys.key({**own, "trained_on": home.model_dump()})
+
+    @property
     def coordinates(self) -> dict[str, Any]:
         """Where the cell stands in tables: the `cell` part of its record."""
         return {
@@ -90,6 +117,7 @@ class Cell(BaseModel):
             "seed": self.seed,
             "backbone": self.backbone.label,
             "protocol": self.protocol,
+            "trained_on": self.trained_on.label if self.trained_on else None,
             "trains": self.training is not None,
         }
 
@@ -99,7 +127,8 @@ class Cell(BaseModel):
         name = self.variant or self.method
         plural = "s" if self.shots > 1 else ""
         draw = f", {self.shots} shot{plural}, seed {self.seed}" if self.shots else ""
-        return f"{name} on {self.dataset}/{self.task}{draw}"
+        origin = f" from {self.trained_on.label}" if self.trained_on else ""
+        return f"{name}{origin} on {self.dataset}/{self.task}{draw}"
 
 
 @dataclass(frozen=True)
@@ -111,43 +140,23 @@ class CellResult:
     weights: dict[str, Tensor]
 
 
-@lru_cache(maxsize=2)
-def _backbone(spec: BackboneSpec, device: str, digest: str) -> Backbone:
-    backbone = load_backbone(spec)
-    if backbone.digest != digest:
-        raise DataError(
-            f"backbone {spec.label}: digest {backbone.digest[:12]} here, {digest[:12]} where the "
-            "study was planned; the weights differ"
-        )
-    return backbone.to(device)
+@dataclass(frozen=True)
+class Trained:
+    """Weights learned in another cell, and that cell's key."""
+
+    key: str
+    weights: dict[str, Tensor]
 
 
-@lru_cache(maxsize=4)
-def _dataset(folder: str, digest: str) -> Dataset:
-    dataset = open_dataset(Path(folder))
-    if dataset.manifest.digest != digest:
-        raise DataError(
-            f"{folder}: digest {dataset.manifest.digest[:12]} on disk, {digest[:12]} where the "
-            "study was planned; the dataset was rebuilt in between, so start the study again"
-        )
-    return dataset
-
-
-@lru_cache(maxsize=8)
-def _task(folder: str, digest: str, name: str) -> Task:
-    return _dataset(folder, digest).task(name)
-
-
-@lru_cache(maxsize=4)
-def _features(
-    folder: str, digest: str, spec: BackboneSpec, device: str, backbone_digest: str, cache: str
-) -> ImageFeatures:
-    backbone = _backbone(spec, device, backbone_digest)
-    return image_features(_dataset(folder, digest), backbone, Path(cache))
-
-
-def run_cell(cell: Cell, engine: Engine | None = None) -> CellResult | None:
+def run_cell(
+    cell: Cell,
+    engine: Engine | None = None,
+    trained: Callable[[str], Trained | None] = lambda _: None,
+) -> CellResult | None:
     """Train and score one cell. With several ranks, all call it; only rank 0 gets the result.
+
+    trained: training key -> weights learned in another cell, if there are any. Asked on rank 0,
+        for cells that are scored on another dataset than they are trained on.
 
     Raises:
         DataError: dataset or backbone differ from what the cell was planned with.
@@ -156,57 +165,68 @@ def run_cell(cell: Cell, engine: Engine | None = None) -> CellResult | None:
     engine = engine or Engine(zero_stage=cell.zero_stage)
     ensure_process_group(engine)
     clock = _Clock()
-    folder = str(Path(cell.data_root) / cell.dataset)
-    backbone = _backbone(cell.backbone, engine.device, cell.backbone_digest)
-    task = _task(folder, cell.dataset_digest, cell.task)
-    features = _features(
-        folder,
-        cell.dataset_digest,
-        cell.backbone,
-        engine.device,
-        cell.backbone_digest,
-        cell.cache,
-    )
+    place = Place(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine.device)
+    backbone, on = place.backbone(), cell.trained_on
+    data = place.data(cell.dataset, cell.dataset_digest, cell.task)
+    home = data if on is None else place.data(on.dataset, on.dataset_digest, on.task)
     clock.lap("load")
     torch.manual_seed(cell.seed)
-    method = build_method(cell, backbone, task).to(engine.device)
+    method = build_method(cell, backbone, home.task).to(engine.device)
     trainable = sum(p.numel() for p in method.parameters() if p.requires_grad)
     notes = [f"inferred in {cell.method}: {choice}" for choice in method.inferred]
+    facts = _engine_facts(cell, engine)
     curve: list[float] = []
     if cell.training is not None:
-        drawn = few_shot(task.training().queries, cell.shots, cell.seed, cell.dataset_digest)
-        short = short_groups(task.training().queries, cell.shots)
-        if short:
-            notes.append(f"{len(short)} group(s) have fewer than {cell.shots} shots: all are used")
-        rows, deal_batch = training_batches(task, drawn, features, engine.device)
-        curve = train(method, cell.training, cell.shots, rows, deal_batch, cell.seed, engine)
+        known = _shared(trained(cell.training_key) if on and engine.rank == 0 else None)
+        if known is not None:
+            method.load_state_dict(known.weights)
+            facts["trained_in"] = known.key
+        else:
+            shots = None if on and on.whole else cell.shots
+            curve, said = learn(method, cell.training, home, shots, cell.seed, engine)
+            notes += said
+    if on is not None:
+        learned = method.state_dict()
+        method = build_method(cell, backbone, data.task).to(engine.device)
+        method.load_state_dict(learned)
     clock.lap("train")
     if engine.rank != 0:
         dist.barrier()
         return None
-    scored = score(method, task, features.at)
+    scored = score(method, data.task, data.features.at, data.missing)
     clock.lap("score")
     if engine.world_size > 1:
         dist.barrier()
-    rules = protocol(cell.protocol)
     record = {
         "schema": RECORD_SCHEMA,
         "key": cell.key,
         "identity": cell.identity,
         "cell": cell.coordinates,
         "metrics": scored.metrics,
-        "headline": rules.headline,
+        "statistics": scored.statistics,
+        "headline": protocol(cell.protocol).headline,
+        "withheld": scored.withheld,
         "n_queries": len(scored.queries),
+        "n_used": scored.used,
         "tie_rate": scored.tie_rate,
         "loss_curve": [[step, value] for step, value in enumerate(curve)],
         "trainable_parameters": trainable,
         "timings": clock.seconds,
         "memory": _memory(engine.device),
-        "engine": _engine_facts(cell, engine),
+        "engine": facts,
         "provenance": provenance(),
-        "notes": notes + scored.notes,
+        "notes": [*notes, *(f"data: {line}" for line in data.warnings), *scored.notes],
     }
     return CellResult(record, scored.queries, _weights(method))
+
+
+def _shared(value: Trained | None) -> Trained | None:
+    """Rank 0's value on every rank."""
+    if dist.get_world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def build_method(cell: Cell, backbone: Backbone, task: Task) -> Method:
@@ -214,41 +234,6 @@ def build_method(cell: Cell, backbone: Backbone, task: Task) -> Method:
     kind = registered_method(cell.method)
     info = TaskInfo(kind=task.kind, class_names=task.class_names, templates=task.templates)
     return kind(kind.Config.model_validate(cell.config), backbone, info)
-
-
-def training_batches(
-    task: Task, drawn: list[Query], features: ImageFeatures, device: str
-) -> tuple[int, Any]:
-    """Number of training pairs, and the function from dealt rows to a TrainBatch.
-
-    A pair is a drawn query with one of its relevant candidates.
-    """
-    part = task.training()
-    pairs = [(q, part.candidates[part.position[c]]) for q in drawn for c in q.relevant]
-    if task.kind == "classification":
-        target = torch.tensor([part.position[c.id] for _, c in pairs])
-        classes = as_batch(part.candidates, features.at)
-    else:
-        same: dict[str, int] = {}
-        target = torch.tensor([same.setdefault(_content(c), len(same)) for _, c in pairs])
-
-    def deal_batch(dealt: Dealt) -> TrainBatch:
-        own = [pairs[row] for row in dealt.rows]
-        return TrainBatch(
-            queries=as_batch([q for q, _ in own], features.at),
-            candidates=classes
-            if task.kind == "classification"
-            else as_batch([c for _, c in own], features.at),
-            target=target[torch.from_numpy(dealt.rows)].to(device),
-            weight=torch.from_numpy(dealt.weight).to(device),
-        )
-
-    return len(pairs), deal_batch
-
-
-def _content(candidate: Candidate) -> str:
-    """Equal for candidates that no method can tell apart: same image, or same caption."""
-    return f"image {candidate.image}" if candidate.image else f"text {candidate.text}"
 
 
 def _weights(method: Method) -> dict[str, Tensor]:

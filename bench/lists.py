@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.metrics import Floats, Ints
-from bench.ranking import Rankings
+from bench.ranking import NEVER, Rankings
 from data_recipes.core.model import Query, RetrievalTask
 
-UNLISTED = 2**31
 T = TypeVar("T", np.int64, np.float64)
 
 
@@ -104,7 +103,7 @@ def _ranks(
                 credit.append(pays.pop(name))
     lost = [value for name, value in pays.items() if name in allowed]
     filled = len(ranks) + len(lost)
-    ranks += [UNLISTED] * len(lost) + [0] * (width - filled)
+    ranks += [NEVER] * len(lost) + [0] * (width - filled)
     credit += lost + [0.0] * (width - filled)
     return ranks, credit
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from bench.metrics import Floats, Ints, per_query
 from data_recipes.core.model import RetrievalTask
 
+NEVER = 2**31  # the rank of a relevant candidate that is not retrieved at all
 BLOCK_VALUES = 16_000_000  # similarities in one block: 64 MB of float32
 
 
@@ -29,7 +30,8 @@ class NotFiniteError(ValueError):
 class Rankings:
     """Ranks of one RetrievalTask.
 
-    ranks: (Q, R) 1-based ranks of relevant candidates, ascending, 0 as padding.
+    ranks: (Q, R) 1-based ranks of relevant candidates, ascending, 0 as padding, NEVER for those
+        that are not retrieved.
     subset_ranks: the same inside each query's subset, or None.
     gallery: (Q,) size of each query's gallery, exclusions removed.
     tied: (Q,) True where a candidate that is not relevant ties with the best relevant one.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
-from bench.cell import Cell, run_cell
+from bench.cell import Cell, Trained, run_cell
 from bench.plan import Plan
 from bench.study import RunOptions
 from bench.train import Engine
@@ -22,7 +24,7 @@ from data_recipes.core.dataset import open_dataset
 from data_recipes.core.sampler import few_shot_order
 from results.atomic import write_whole
 from results.report import write_report
-from results.store import RecordStore
+from results.store import WEIGHTS_FILE, RecordStore
 
 STATUS = "status.json"
 PLAN = "plan.json"
@@ -50,16 +52,33 @@ def run_leased(payload: dict[str, Any], context: RankContext) -> dict[str, Any] 
         device=context.device,
         zero_stage=cell.zero_stage,
     )
-    result = run_cell(cell, engine)
+    store = RecordStore(Path(payload["store"]))
+    result = run_cell(cell, engine, partial(trained_in, store))
     if result is None:
         return None
-    RecordStore(Path(payload["store"])).write(result.record, result.queries, result.weights)
+    store.write(result.record, result.queries, result.weights)
+    if cell.training is not None:
+        write_whole(_pointer(store, cell.training_key), cell.key.encode())
     headline = result.record["headline"]
     return {
         "metric": headline,
-        "value": result.record["metrics"][headline],
+        "value": result.record["metrics"].get(headline),
         "seconds": sum(result.record["timings"].values()),
     }
+
+
+def trained_in(store: RecordStore, training_key: str) -> Trained | None:
+    """Weights that another cell of the run learned in the same training, if one has."""
+    pointer = _pointer(store, training_key)
+    if not pointer.is_file():
+        return None
+    key = pointer.read_text(encoding="utf-8")
+    path = store.folder(key) / WEIGHTS_FILE
+    return Trained(key, load_file(path)) if path.is_file() else None
+
+
+def _pointer(store: RecordStore, training_key: str) -> Path:
+    return store.root / "trained" / training_key
 
 
 def run_plan(
@@ -112,12 +131,14 @@ def work(cell: Cell, out: Path) -> Work:
     cost = 1.0
     if cell.training is not None:
         epochs = cell.training.epochs_at(cell.shots)
-        cost = float(cell.training.steps or cell.shots * epochs)
+        cost = float(cell.training.steps or max(1, cell.shots) * epochs)
+        if cell.trained_on is not None and not cell.trained_on.whole:
+            cost = 0.5  # its weights come from the cell that is scored at home, which runs first
     return Work(
         key=cell.key,
         payload={"cell": cell.model_dump_json(), "store": str(out.resolve())},
         cost=cost,
-        warm=f"{cell.backbone_digest}:{cell.dataset_digest}",
+        warm=f"{cell.backbone_digest}:{(cell.trained_on or cell).dataset_digest}",
     )
 
 
@@ -157,7 +178,7 @@ def save_splits(cells: list[Cell], out: Path) -> None:
     wanted = {
         (c.data_root, c.dataset, c.task, c.seed, c.dataset_digest)
         for c in cells
-        if c.training is not None
+        if c.training is not None and c.trained_on is None
     }
     for root, dataset, task, seed, digest in sorted(wanted):
         path = out / "splits" / f"{dataset}-{task}-{digest[:12]}-seed{seed}.json"

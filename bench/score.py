@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
+from bench.available import available, with_misses
 from bench.embed import BATCH, Images, embed
 from bench.metrics import metric_k, of_subset
-from bench.ranking import Rankings, rank, settle
-from data_recipes.core.model import RetrievalTask, Task
-from data_recipes.core.protocol import protocol
+from bench.ranking import NEVER, Rankings, rank, settle
+from bench.summary import NOT_FRACTIONS, RankedPart, of_task, over_folds
+from data_recipes.core.model import DataError, RetrievalTask, Task
+from data_recipes.core.protocol import Protocol, protocol
 from methods.core.contract import Method
 
 
@@ -23,49 +27,138 @@ from methods.core.contract import Method
 class Score:
     """metrics: name -> fraction; `part/name` too where a protocol has several parts.
 
-    queries: one row per query: query_id, part, rank (1-based, best relevant; 0: none in gallery).
+    statistics: what is no fraction: rsum, medr, meanr.
+    queries: one row per query: query_id, part, rank (1-based, best relevant; 0: never), value
+        (the headline, or what it is made of, of this query alone).
+    used: queries that could be asked; the others lack an image and are misses.
+    withheld: the labels are with a test server: no metric can be computed.
     """
 
     metrics: dict[str, float]
+    statistics: dict[str, float]
     queries: pd.DataFrame
     tie_rate: float
+    used: int
+    withheld: bool
     notes: list[str]
 
 
-def score(method: Method, task: Task, images: Images) -> Score:
+@dataclass(frozen=True)
+class Embedded:
+    """A part's available queries and candidates with their features, rows in the parts' order."""
+
+    asked: RetrievalTask
+    queries: Tensor
+    candidates: Tensor
+
+    def of(self, part: RetrievalTask) -> tuple[Tensor, Tensor]:
+        """The rows of a part that holds some of these queries and candidates."""
+        if part is self.asked:
+            return self.queries, self.candidates
+        row = {query.id: number for number, query in enumerate(self.asked.queries)}
+        return (
+            self.queries[[row[query.id] for query in part.queries]],
+            self.candidates[[self.asked.position[c.id] for c in part.candidates]],
+        )
+
+
+def score(
+    method: Method, task: Task, images: Images, missing: AbstractSet[str] = frozenset()
+) -> Score:
     """Score `method` on every evaluated part of `task`.
 
     images: image ids -> what the method takes for them (features or pixels).
+    missing: ids of images that the dataset lacks.
 
     Raises:
         NotFiniteError: an embedding holds NaN or infinity.
+        DataError: no query of a part can be asked.
     """
     rules = protocol(task.protocol)
-    parts: dict[str, dict[str, float]] = {}
-    tables, tied, notes = [], 0, []
-    chances = []
     method.eval()
-    for part in task.evaluate:
-        with torch.no_grad():
-            queries = embed(method.query, part.queries, images)
-            # A method may treat the list of classes as one (a class-specific context does).
-            size = len(part.candidates) if task.kind == "classification" else BATCH
-            candidates = embed(method.candidate, part.candidates, images, size)
-        first = partial(rank, part, queries, candidates, target_first=True)
-        rankings = settle(rank(part, queries, candidates), rules.target_first_ties, first)
-        parts[part.name] = {name: float(rankings.per_query(name).mean()) for name in rules.metrics}
-        chances.append(chance(rankings, rules.headline))
-        notes += clamped(part, rankings, rules.metrics)
-        tied += int(rankings.tied.sum())
-        tables.append(_table(part, rankings))
-    metrics = {
-        name: float(np.mean([values[name] for values in parts.values()])) for name in rules.metrics
-    }
-    if len(parts) > 1:
-        metrics |= {f"{p}/{name}": v for p, values in parts.items() for name, v in values.items()}
-    notes.append(f"chance: {float(np.mean(chances)):.4g}")
+    embedded = {part.name: _embed(method, part, images, missing) for part in task.evaluate}
+    metrics: list[dict[str, float | None]] = []
+    tables, notes, chances, used, tied = [], list(rules.notes), [], 0, 0
+    for fold in folds(task.evaluate, rules.fold):
+        ranked = []
+        for part in fold:
+            whole = any(part is one for one in task.evaluate)
+            asked = embedded[part.name].asked if whole else available(part, missing)
+            found, said = _rank(rules, asked, *embedded[part.name].of(asked))
+            used += len(asked.queries)
+            tied += int(found.tied.sum())
+            if missing:
+                found = with_misses(part, asked, found)
+            ranked.append(RankedPart(part, found))
+            chances.append(chance(found, rules.headline))
+            notes += said + clamped(part, found, rules.metrics)
+            tables.append(_table(rules, part, found))
+        metrics.append(of_task(rules, ranked))
     table = pd.concat(tables, ignore_index=True)
-    return Score(metrics, table, tied / len(table), notes)
+    if used < len(table):
+        notes.append(f"{used} of {len(table)} queries could be asked; the others are misses")
+    notes += _lost(task, missing)
+    if all(value is not None for value in chances):
+        notes.append(f"chance: {float(np.mean([v for v in chances if v is not None])):.4g}")
+    withheld = not any(query.relevant for part in task.evaluate for query in part.queries)
+    found_all = {} if withheld else over_folds(metrics)
+    notes += [f"{name}: no query has it" for name, value in found_all.items() if value is None]
+    values = {name: value for name, value in found_all.items() if value is not None}
+    return Score(
+        metrics={n: v for n, v in values.items() if n.split("_")[-1] not in NOT_FRACTIONS},
+        statistics={n: v for n, v in values.items() if n.split("_")[-1] in NOT_FRACTIONS},
+        queries=table,
+        tie_rate=tied / max(1, used),
+        used=used,
+        withheld=withheld,
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def folds(parts: Sequence[RetrievalTask], size: int | None) -> list[tuple[RetrievalTask, ...]]:
+    """The parts cut into consecutive folds of `size` images (Karpathy's 1K protocol).
+
+    The images are those of the part whose queries are images; a part's caption belongs to the fold
+    of its image. No size, or no more images than that, gives one fold: the parts themselves.
+
+    Raises:
+        DataError: the number of images is no multiple of `size`.
+    """
+    by_image = [part for part in parts if all(query.image for query in part.queries)]
+    if size is None or not by_image or len(by_image[0].queries) <= size:
+        return [tuple(parts)]
+    images = [query.image for query in by_image[0].queries]
+    if len(images) % size:
+        raise DataError(
+            f"{len(images)} images are no whole number of folds of {size}; use the protocol that "
+            "takes all of them as one gallery"
+        )
+    fold_of = {image: number // size for number, image in enumerate(images)}
+    for query in by_image[0].queries:  # captions lie in the fold of their image
+        fold_of |= dict.fromkeys(query.relevant, fold_of[query.image])
+    return [
+        tuple(
+            replace(
+                part,
+                queries=tuple(
+                    q for q in part.queries if fold_of.get(q.image or q.relevant[0]) == fold
+                ),
+                candidates=tuple(
+                    c for c in part.candidates if fold_of.get(c.image or c.id) == fold
+                ),
+            )
+            for part in parts
+        )
+        for fold in range(len(images) // size)
+    ]
+
+
+def _fold(part: RetrievalTask, fold_of: Mapping[str | None, int], number: int) -> RetrievalTask:
+    return replace(
+        part,
+        queries=tuple(q for q in part.queries if fold_of[q.image or q.relevant[0]] == number),
+        candidates=tuple(c for c in part.candidates if fold_of[c.image or c.id] == number),
+    )
 
 
 def clamped(part: RetrievalTask, rankings: Rankings, names: Sequence[str]) -> list[str]:
@@ -78,21 +171,69 @@ def clamped(part: RetrievalTask, rankings: Rankings, names: Sequence[str]) -> li
     ]
 
 
-def chance(rankings: Rankings, metric: str) -> float:
-    """Expected headline (accuracy or recall@K) of a random order, queries with one relevant."""
-    k = metric_k(metric)
-    return float(np.minimum(1.0, k / rankings.gallery).mean())
+def chance(rankings: Rankings, metric: str) -> float | None:
+    """Expected accuracy or recall@K of a random order, queries with one relevant; None for others.
+
+    Several relevant candidates make the true value higher.
+    """
+    if metric != "accuracy" and not metric.lower().startswith(("recall@", "r@")):
+        return None
+    return float(np.minimum(1.0, metric_k(metric) / rankings.gallery).mean())
 
 
-def _table(part: RetrievalTask, rankings: Rankings) -> pd.DataFrame:
+def _embed(
+    method: Method, part: RetrievalTask, images: Images, missing: AbstractSet[str]
+) -> Embedded:
+    asked = available(part, missing)
+    if not asked.queries or not asked.candidates:
+        raise DataError(
+            f"part {part.name!r}: no query can be asked, because the images of all queries or all "
+            "candidates are missing; build the dataset again with its images"
+        )
+    with torch.no_grad():
+        queries = embed(method.query, asked.queries, images)
+        # A method may treat the list of classes as one (a class-specific context does).
+        size = len(asked.candidates) if method.task.kind == "classification" else BATCH
+        candidates = embed(method.candidate, asked.candidates, images, size)
+    return Embedded(asked, queries, candidates)
+
+
+def _rank(
+    rules: Protocol, part: RetrievalTask, queries: Tensor, candidates: Tensor
+) -> tuple[Rankings, list[str]]:
+    """Rankings by the protocol's rule for ties; a note where that is not the pessimistic one."""
+    hard = rank(part, queries, candidates)
+    first = partial(rank, part, queries, candidates, target_first=True)
+    found = settle(hard, rules.target_first_ties, first)
+    if found is hard:
+        return found, []
+    value = float(hard.per_query(rules.metrics[0]).mean())
+    return found, [
+        f"{part.name}: the target wins the ties of {int(hard.tied.sum())} queries, as in the "
+        f"official code; with ties against it {rules.metrics[0]} is {100 * value:.2f} %"
+    ]
+
+
+def _lost(task: Task, missing: AbstractSet[str]) -> list[str]:
+    """The note on missing images."""
+    named = dict.fromkeys(i for part in task.evaluate for i in part.image_ids())
+    lost = sum(image in missing for image in named)
+    return [f"{lost} of {len(named)} images are missing from the shards"] if lost else []
+
+
+def _table(rules: Protocol, part: RetrievalTask, rankings: Rankings) -> pd.DataFrame:
+    best = rankings.ranks[:, 0]
+    metric = rules.headline if rules.headline in rules.metrics else rules.metrics[0]
     rows: dict[str, Any] = {
         "query_id": [q.id for q in part.queries],
         "part": part.name,
         "group": [q.group for q in part.queries],
         "cluster": [q.cluster or q.image or q.id for q in part.queries],
-        "rank": rankings.ranks[:, 0],
+        "rank": np.where(best == NEVER, 0, best),
+        "value": rankings.per_query(metric),
         "gallery": rankings.gallery,
     }
     if rankings.subset_ranks is not None:
-        rows["subset_rank"] = rankings.subset_ranks[:, 0]
+        nearest = rankings.subset_ranks[:, 0]
+        rows["subset_rank"] = np.where(nearest == NEVER, 0, nearest)
     return pd.DataFrame(rows)

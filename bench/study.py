@@ -7,29 +7,31 @@ methods:
   - zero-shot
   - coop
   - {name: coop, label: coop-csc, config: {class_specific: true}}
-shots: [1, 2, 4, 8]
+shots: [1, 2, 4, 8]                   # 0: no training on the dataset; learns on `source` instead
 seeds: [1, 2, 3]
+evaluate_on: [openmoji-roles-grey]    # what was learned on each dataset is scored there too
+source: openmoji-source               # what is learned at shots 0
 training: {epochs: 20}                # over every method's own recipe
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from bench import fields
+from bench.study_file import StudyError, line, read_yaml, suggest
 from data_recipes.core.manifest import MANIFEST, read_manifest
 from data_recipes.core.model import DataError
 from data_recipes.core.registry import recipes
@@ -39,15 +41,6 @@ from methods.core.registry import UnknownMethodError, registered
 from methods.core.registry import method as registered_method
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class StudyError(ValueError):
-    """A study file is wrong; `errors` holds one line for each thing to mend."""
-
-    def __init__(self, path: Path | str, errors: list[str]) -> None:
-        self.errors = errors
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-        super().__init__(f"{path}: {count}\n" + "\n".join(f"  - {line}" for line in errors))
 
 
 class _Strict(BaseModel):
@@ -117,7 +110,11 @@ def _entries_from_text(value: Any) -> Any:
 
 
 class Study(_Strict):
-    """A grid of cells: methods x datasets x shots x seeds over one frozen backbone."""
+    """A grid of cells: methods x datasets x shots x seeds over one frozen backbone.
+
+    evaluate_on: datasets that every trained method is scored on too (transfer).
+    source: the dataset that methods learn on, all of it, at shots 0.
+    """
 
     name: str = fields.runtime()
     backbone: Annotated[BackboneSpec, BeforeValidator(_backbone_from_text)] = fields.identity(
@@ -127,6 +124,8 @@ class Study(_Strict):
     methods: Annotated[list[MethodEntry], BeforeValidator(_entries_from_text)] = fields.identity(
         min_length=1
     )
+    evaluate_on: list[str] = fields.identity(default_factory=list)
+    source: str | None = fields.identity(default=None)
     shots: list[int] = fields.identity(min_length=1)
     seeds: list[int] = fields.identity(min_length=1)
     training: dict[str, Any] = fields.identity(default_factory=dict)
@@ -139,7 +138,7 @@ class Study(_Strict):
             raise ValueError("use letters, digits, '.', '_' and '-' (it names a folder)")
         return name
 
-    @field_validator("datasets", "shots", "seeds")
+    @field_validator("datasets", "evaluate_on", "shots", "seeds")
     @classmethod
     def _once(cls, values: list[Any]) -> list[Any]:
         repeated = sorted({v for v in values if values.count(v) > 1})
@@ -149,11 +148,17 @@ class Study(_Strict):
 
     @field_validator("shots")
     @classmethod
-    def _positive(cls, shots: list[int]) -> list[int]:
-        if min(shots) < 1:
+    def _learned_somewhere(cls, shots: list[int], info: ValidationInfo) -> list[int]:
+        if min(shots) < 0:
+            raise ValueError("shots must not be negative")
+        if 0 in shots and info.data.get("source") is None:
             raise ValueError(
-                "shots start at 1 (training-free methods run once, without being listed)"
+                "0 means no training on the dataset, so that a method that trains needs another "
+                "one to learn on: name it with `source:`, or remove 0 (training-free methods run "
+                "once in any case)"
             )
+        if 0 not in shots and info.data.get("source") is not None:
+            raise ValueError("`source:` is learned on at shots 0 only; add 0, or remove the source")
         return shots
 
     @field_validator("seeds")
@@ -172,57 +177,29 @@ class Study(_Strict):
         return self
 
 
+NESTED: dict[str, type[BaseModel]] = {
+    "methods": MethodEntry,
+    "run": RunOptions,
+    "backbone": BackboneSpec,
+}
+
+
 def load_study(path: Path, data_root: Path) -> Study:
     """Read and check a study file, its methods' options, recipes and datasets.
 
     Raises:
         StudyError: with every error found, each with the way out.
     """
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     errors: list[str] = []
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        errors += [_line(detail, Study) for detail in error.errors()]
+        errors += [line(detail, Study, nested=NESTED) for detail in error.errors()]
     errors += _option_errors(raw) + _dataset_errors(raw, data_root)
     if errors:
         raise StudyError(path, errors)
     return study
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except FileNotFoundError:
-        raise StudyError(path, ["no such file; the README shows an example of a study"]) from None
-    except OSError as error:
-        raise StudyError(path, [error.strerror or str(error)]) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or the 13th month
-        raise StudyError(path, [" ".join(str(error).split())]) from None
-    if not isinstance(raw, dict):
-        raise StudyError(path, [f"a study is a mapping of keys to values, not {_kind(raw)}"])
-    return raw
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML keeps the last one silently)."""
-
-
-def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):
-            continue  # construct_mapping refuses it
-        name = key_node.value
-        if name in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {name!r} is given twice", key_node.start_mark
-            )
-        seen.add(name)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
 
 
 def _option_errors(raw: dict[str, Any]) -> list[str]:
@@ -256,87 +233,39 @@ def _errors_of(model: type[BaseModel], value: dict[str, Any], where: str) -> lis
     try:
         model.model_validate(value)
     except ValidationError as error:
-        return [_line(detail, model, where) for detail in error.errors()]
+        return [line(detail, model, where) for detail in error.errors()]
     return []
 
 
 def _dataset_errors(raw: dict[str, Any], data_root: Path) -> list[str]:
-    names = raw.get("datasets")
-    found = []
-    for number, text in enumerate(names if isinstance(names, list) else []):
-        if not isinstance(text, str):
-            continue
-        name, _, task = text.partition("/")
-        folder = data_root / name
-        where = f"datasets.{number}"
-        if not (folder / MANIFEST).is_file():
-            known = {**recipes(), **{p.parent.name: None for p in data_root.glob(f"*/{MANIFEST}")}}
-            if name in recipes():
-                found.append(
-                    f"{where}: dataset {name!r} is not built in {data_root}; run "
-                    f"`promptgrid data build {name} --out {data_root}`"
-                )
-            else:
-                found.append(f"{where}: unknown dataset {name!r}{_suggest(name, list(known))}")
-            continue
-        try:
-            read_manifest(folder).task(task or None)
-        except DataError as error:
-            found.append(f"{where}: {error}")
-    return found
+    """Datasets that are named anywhere and are not built, or lack the task."""
+    named: list[tuple[str, Any]] = []
+    for key in ("datasets", "evaluate_on"):
+        texts = raw.get(key)
+        named += [
+            (f"{key}.{n}", text) for n, text in enumerate(texts if isinstance(texts, list) else [])
+        ]
+    named.append(("source", raw.get("source")))
+    return [
+        error
+        for where, text in named
+        if isinstance(text, str) and (error := _dataset_error(where, text, data_root))
+    ]
 
 
-def _line(detail: Any, model: type[BaseModel], prefix: str = "") -> str:
-    """One line for one pydantic error."""
-    location = [str(part) for part in detail["loc"]]
-    where = ".".join([p for p in [prefix, *location] if p]) or "study"
-    kind, value = detail["type"], detail.get("input")
-    if kind == "extra_forbidden":
-        return f"{where}: unknown key{_suggest(location[-1], _siblings(model, location))}"
-    if kind == "missing":
-        return f"{where}: required, but not given"
-    if kind == "value_error":
-        return f"{where}: {detail['ctx']['error']}"
-    if kind in ("literal_error", "enum"):
-        expected = detail["ctx"]["expected"]
-        words = re.findall(r"'([^']*)'", expected)
-        return f"{where}: must be one of {expected}, not {value!r}{_suggest(str(value), words)}"
-    if kind.endswith(("_type", "_parsing")):
-        return f"{where}: {_lower(detail['msg'])}, got {_kind(value)} {value!r}{_yaml_hint(value)}"
-    return f"{where}: {_lower(detail['msg'])}, got {value!r}"
-
-
-def _siblings(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Field names that could stand where an unknown key was found."""
-    kind: Any = {"methods": MethodEntry, "run": RunOptions, "backbone": BackboneSpec}.get(
-        location[0] if len(location) > 1 else "", model
-    )
-    return list(kind.model_fields)
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f". Did you mean: {near[0]}?"
-    return f". Known: {', '.join(sorted(known))}." if known else ""
-
-
-def _kind(value: Any) -> str:
-    names = {str: "text", int: "a number", float: "a number", bool: "true/false"}
-    names |= {list: "a list", dict: "a mapping", type(None): "nothing"}
-    return names.get(type(value), type(value).__name__)
-
-
-def _yaml_hint(value: Any) -> str:
-    """YAML 1.1's two surprises."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        base, _, exponent = value.lower().partition("e")
-        sign = exponent if exponent[0] in "+-" else f"+{exponent}"
-        return f"; YAML reads {value} as text, write {base if '.' in base else base + '.0'}e{sign}"
-    if isinstance(value, bool):
-        return "; YAML reads yes, no, on and off as true and false: quote a word"
-    return ""
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _dataset_error(where: str, text: str, data_root: Path) -> str | None:
+    name, _, task = text.partition("/")
+    folder = data_root / name
+    if not (folder / MANIFEST).is_file():
+        if name in recipes():
+            return (
+                f"{where}: dataset {name!r} is not built in {data_root}; run "
+                f"`promptgrid data build {name} --out {data_root}`"
+            )
+        built = {path.parent.name for path in data_root.glob(f"*/{MANIFEST}")}
+        return f"{where}: unknown dataset {name!r}{suggest(name, [*recipes(), *built])}"
+    try:
+        read_manifest(folder).task(task or None)
+    except DataError as error:
+        return f"{where}: {error}"
+    return None

@@ -13,6 +13,7 @@ from data_recipes.core.model import RetrievalTask
 from data_recipes.core.protocol import Protocol
 
 Metrics = dict[str, float | None]
+NOT_FRACTIONS = frozenset({"rsum", "medr", "meanr"})
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,23 @@ def over_sets(rules: Protocol, sets: Mapping[str, Metrics]) -> Metrics:
     found = {f"{name}/{metric}": v for name, one in sets.items() for metric, v in one.items()}
     found |= {f"mean {metric}": mean([one[metric] for one in several]) for metric in several[0]}
     return found | _sums(rules, found)
+
+
+def of_task(rules: Protocol, parts: Sequence[RankedPart]) -> Metrics:
+    """All metrics of a task's parts, as records hold them.
+
+    Parts that the protocol tells apart by a prefix are one set; others are a set each
+    ("dress/R@10"). The plain mean over the parts has the metric's own name.
+    """
+    if rules.prefixes:
+        found = summary(rules, parts)
+    else:
+        found = over_sets(rules, {part.task.name: summary(rules, [part]) for part in parts})
+        found = {name.removeprefix("mean "): value for name, value in found.items()}
+    for name in rules.metrics:
+        if name not in found:
+            found[name] = mean([float(part.rankings.per_query(name).mean()) for part in parts])
+    return found
 
 
 def over_folds(folds: Sequence[Metrics]) -> Metrics:

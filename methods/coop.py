@@ -100,6 +100,13 @@ class CoOp(Method):
             return f"with class_specific does classification, not {kind}"
         return super().unfit(config, kind)
 
+    @classmethod
+    def unfit_classes(cls, config: MethodConfig) -> str | None:
+        """A class-specific context belongs to its classes."""
+        if isinstance(config, CoOpConfig) and config.class_specific:
+            return "with class_specific knows only the classes it learned on"
+        return super().unfit_classes(config)
+
     def _embed_words(self, words: str) -> Tensor:
         tower = self.backbone.text
         ids = tower.tokenize([words.replace("_", " ")])

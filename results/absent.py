@@ -105,6 +105,7 @@ def _coordinates(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **named,
         "variant": str(cell.get("variant") or ""),
+        "trained_on": str(cell.get("trained_on") or ""),
         # -1 keeps the column an integer and sorts unknown cells first.
         "shots": int(cell.get("shots", -1)),
         "seed": int(cell.get("seed", -1)),

@@ -55,7 +55,7 @@ def _shown(shots: list[int]) -> list[int]:
 
 def _heading(shots: int) -> str:
     if shots == 0:
-        return "untrained"
+        return "0 shots"
     return "1 shot" if shots == 1 else f"{shots} shots"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from results.store import RecordStore
 TABLE = ("dataset", "task", "protocol", "backbone")
 """Numbers are comparable only where all of these agree: one table, one figure for each."""
 
-SERIES = (*TABLE, "method", "variant", "trains")
+SERIES = (*TABLE, "method", "variant", "trained_on", "trains")
 """One row of a table, one line of a plot."""
 
 COLUMNS = (
@@ -32,7 +32,17 @@ COLUMNS = (
     "key",
 )
 
-_ORDER = ["dataset", "task", "protocol", "backbone", "method", "variant", "shots", "seed"]
+_ORDER = [
+    "dataset",
+    "task",
+    "protocol",
+    "backbone",
+    "method",
+    "variant",
+    "trained_on",
+    "shots",
+    "seed",
+]
 _CHANCE = re.compile(r"chance(?: level)?\s*[:=]\s*([0-9.]+(?:[eE]-?[0-9]+)?)")
 
 
@@ -52,6 +62,7 @@ def from_records(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         {
             **record["cell"],
             "variant": record["cell"]["variant"] or "",
+            "trained_on": record["cell"].get("trained_on") or "",
             "metric": metric,
             "value": float(value),
             "headline": metric == record["headline"],
@@ -70,9 +81,14 @@ def from_records(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return frame.sort_values([*_ORDER, "key", "metric"], kind="stable", ignore_index=True)
 
 
-def series_label(method: str, variant: str) -> str:
-    """What tables and plots call a row: its variant's label, where it has one."""
-    return variant or method
+def series_label(method: str, variant: str, trained_on: str = "") -> str:
+    """What tables and plots call a row: its variant's label, and where it learned elsewhere."""
+    return (variant or method) + (f" (from {trained_on})" if trained_on else "")
+
+
+def label_of(row: Mapping[Any, Any]) -> str:
+    """`series_label` of a frame's or board's row."""
+    return series_label(row["method"], row["variant"], row["trained_on"])
 
 
 def chance_level(notes: Iterable[str]) -> float | None:

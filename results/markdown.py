@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from results.absent import UNKNOWN, Absence
-from results.frames import TABLE, series_label
+from results.frames import TABLE, label_of
 from results.statistics import sampling_half_width
 from results.tables import Grid, Row, cell_text, grids
 
@@ -69,7 +69,7 @@ def _shot_table(grid: Grid) -> str:
 
 def _shots_heading(shots: int) -> str:
     if shots == 0:
-        return "no training"
+        return "0 shots"
     return "1 shot" if shots == 1 else f"{shots} shots"
 
 
@@ -80,10 +80,11 @@ def _metric_table(grid: Grid) -> str:
     if not metrics:
         return ""
     top = max(grid.shots)
+    at = {row.label: top if max(row.by_shots) > 0 else 0 for row in grid.rows}
     texts: dict[tuple[str, str], str] = {}
     for record in measured.to_dict("records"):
-        label = series_label(record["method"], record["variant"])
-        if record["shots"] == (top if record["trains"] else 0):
+        label = label_of(record)
+        if record["shots"] == at[label]:
             entry = {str(name): value for name, value in record.items()}
             texts[label, record["metric"]] = cell_text(entry)
     body = [
@@ -101,7 +102,7 @@ def _parameters(row: Row) -> str:
 def _where(grid: Grid) -> str:
     top = max(grid.shots)
     if top == 0:
-        return "no training"
+        return "0 shots"
     free = any(not row.trains for row in grid.rows)
     return f"at {_shots_heading(top)}" + (" (untrained methods: as they are)" if free else "")
 
@@ -129,13 +130,13 @@ def _footnotes(grid: Grid) -> list[str]:
     for row in heads[heads["collapsed_seeds"].map(len) > 0].to_dict("records"):
         seeds = ", ".join(str(seed) for seed in row["collapsed_seeds"])
         lines.append(
-            f"† {series_label(row['method'], row['variant'])}, {_shots_heading(row['shots'])}: "
+            f"† {label_of(row)}, {_shots_heading(row['shots'])}: "
             f"seed {seeds} has less than half of the best seed's score and looks collapsed. "
             "It is part of the mean."
         )
     # Remarks often hold for all shot counts of a method: print each once.
     said = {
-        f"{series_label(row['method'], row['variant'])}: {remark}"
+        f"{label_of(row)}: {remark}"
         for row in heads.to_dict("records")
         for remark in row["notes"].splitlines()
     }
@@ -161,7 +162,7 @@ def _absent_blocks(absent: pd.DataFrame) -> list[str]:
     body = [
         [
             f"{row['dataset']}/{row['task']}",
-            series_label(row["method"], row["variant"]),
+            label_of(row),
             UNKNOWN if row["shots"] < 0 else str(row["shots"]),
             UNKNOWN if row["seed"] < 0 else str(row["seed"]),
             row["protocol"],

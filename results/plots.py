@@ -96,8 +96,7 @@ def shot_figure(grid: Grid, styles: Styles) -> Figure:
         offset = (position - (len(trained) - 1) / 2) * step
         _draw_trained(axes, row, styles[row.label], shots, offset, step)
     for row in grid.rows:
-        if not row.trains:
-            _draw_untrained(axes, row, styles[row.label])
+        _draw_zero_shots(axes, row, styles[row.label])
     if grid.chance is not None and _near_data(axes, 100 * grid.chance):
         axes.axhline(100 * grid.chance, color=GREY, linestyle=":", linewidth=1, label="chance")
 
@@ -153,11 +152,11 @@ def _draw_trained(
     axes.scatter(xs, ys, s=13, color=colour, alpha=0.6, linewidths=0, zorder=4)
 
 
-def _draw_untrained(axes: Axes, row: Row, style: tuple[str, str]) -> None:
+def _draw_zero_shots(axes: Axes, row: Row, style: tuple[str, str]) -> None:
     entry = row.by_shots.get(0)
     if entry is None or not entry["n"]:
         return
-    label = f"{row.label} (no training)"
+    label = f"{row.label} ({'0 shots' if row.trains else 'no training'})"
     axes.axhline(
         100 * entry["mean"], color=style[0], linestyle="--", linewidth=1.5, label=label, zorder=1
     )

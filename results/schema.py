@@ -34,6 +34,8 @@ class Cell(BaseModel):
     backbone: Name
     protocol: Name
     variant: str | None
+    trained_on: str | None = None
+    """`dataset/task` that the method learned on, where it is not the one it is scored on."""
     trains: bool
     """False: a training-free method, whose one cell at shots 0, seed 0 stands for all shots."""
 
@@ -41,8 +43,11 @@ class Cell(BaseModel):
     def _training_free_is_one_cell(self) -> Cell:
         if not self.trains and (self.shots, self.seed) != (0, 0):
             raise ValueError("a cell with trains = false has shots 0 and seed 0")
-        if self.trains and self.shots == 0:
-            raise ValueError("shots 0 is the column of methods that do not train (trains = false)")
+        if self.trains and self.shots == 0 and self.trained_on is None:
+            raise ValueError(
+                "shots 0 is the column of methods that do not train (trains = false), or that "
+                "learned on another dataset (trained_on)"
+            )
         return self
 
 
@@ -55,9 +60,15 @@ class Record(BaseModel):
     key: Name
     identity: dict[str, Any]
     cell: Cell
-    metrics: dict[str, Fraction] = Field(min_length=1)
+    metrics: dict[str, Fraction]
+    statistics: dict[str, float] = {}
+    """What is no fraction: rsum (a sum of percentages), medr and meanr (ranks)."""
     headline: Name
+    withheld: bool = False
+    """True: the labels are with a test server, so that there is no metric."""
     n_queries: int = Field(ge=1)
+    n_used: int | None = Field(default=None, ge=1)
+    """Queries that could be asked; the others lack an image and count as misses."""
     tie_rate: Fraction
     loss_curve: list[tuple[int, float]]
     trainable_parameters: int = Field(ge=0)
@@ -73,7 +84,10 @@ class Record(BaseModel):
 
     @model_validator(mode="after")
     def _headline_is_measured(self) -> Record:
-        if self.headline not in self.metrics:
+        if self.withheld:
+            if self.metrics:
+                raise ValueError("withheld labels, yet there are metrics")
+        elif self.headline not in self.metrics:
             raise ValueError(f"headline {self.headline!r} is not among the metrics")
         return self
 

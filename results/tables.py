@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from results.absent import Absence, absent_cells, restrict
-from results.frames import SERIES, TABLE, chance_level, remarks, series_label
+from results.frames import SERIES, TABLE, chance_level, label_of, remarks
 from results.statistics import collapsed, summary
 
 BOARD_COLUMNS = (
@@ -82,7 +82,7 @@ def leaderboard(
         if position not in n_records
     ]
     board = pd.DataFrame(rows, columns=list(BOARD_COLUMNS))
-    order = [*TABLE, "trains", "method", "variant", "shots", "metric"]
+    order = [*TABLE, "trains", "method", "variant", "trained_on", "shots", "metric"]
     return board.sort_values(order, kind="stable", ignore_index=True)
 
 
@@ -179,7 +179,7 @@ def _grid(table: list[str], board: pd.DataFrame) -> Grid:
     by_series: dict[tuple[bool, str], dict[int, dict[str, Any]]] = {}
     for row in board[board["headline"]].to_dict("records"):
         entry = {str(name): value for name, value in row.items()}
-        series = (bool(entry["trains"]), series_label(entry["method"], entry["variant"]))
+        series = (bool(entry["trains"]), label_of(entry))
         by_series.setdefault(series, {})[int(entry["shots"])] = entry
     rows = [Row(label, trains, by_shots) for (trains, label), by_shots in by_series.items()]
     return Grid(

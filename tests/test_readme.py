@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.study import StudyError, load_study
+from bench.study import load_study
+from bench.study_file import StudyError
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

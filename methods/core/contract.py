@@ -96,6 +96,11 @@ class Method(nn.Module, ABC):
             return None
         return f"does {', '.join(sorted(cls.tasks))}, not {kind}"
 
+    @classmethod
+    def unfit_classes(cls, config: MethodConfig) -> str | None:
+        """Why the method with these options knows only the classes it learned on; None: any."""
+        return None
+
     @property
     def backbone(self) -> Backbone:
         """The frozen model."""

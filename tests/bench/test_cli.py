@@ -189,7 +189,7 @@ def test_a_wrong_study_is_refused_whole_before_anything_is_made(
         "datasets.1: unknown dataset 'tinny'. Did you mean: tiny?",
         "methods.0.name: Unknown method 'coopp'. Did you mean: coop?",
         "methods.1 (coop).training.lr: input should be a valid number, got text '1e-3'",
-        "shots: shots start at 1",
+        "shots: 0 means no training on the dataset",
         "colour: unknown key",
     ):
         assert f"  - {line}" in message

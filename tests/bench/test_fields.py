@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from bench import fields
-from bench.cell import Cell
+from bench.cell import Cell, TrainedOn
 from bench.study import MethodEntry, RunOptions, Study
 from methods.core.config import Training
 from methods.core.registry import registered
@@ -56,7 +56,7 @@ def test_nested_models_are_marked_or_enter_whole() -> None:
 
 def test_nothing_below_an_identity_field_of_a_cell_is_left_out() -> None:
     below = nested(Cell, "identity")
-    assert below == {Training}
+    assert below == {Training, TrainedOn}
     for model in {*below, *(method.Config for method in registered().values())}:
         for name, info in model.model_fields.items():
             assert info.exclude is None, f"{model.__name__}.{name} would not enter the key"
@@ -82,6 +82,7 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "dataset_digest",
         "task",
         "protocol",
+        "trained_on",
         "backbone_digest",
         "shots",
         "seed",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import fields, keys
-from bench.cell import Cell
+from bench.cell import Cell, TrainedOn
 from methods.core.config import Training
 from tests.tiny import TINY_SPEC
 
@@ -43,6 +43,10 @@ OTHER: dict[str, list[Any]] = {
     "dataset_digest": ["e"],
     "task": ["composed"],
     "protocol": ["classification/2"],
+    "trained_on": [
+        TrainedOn(dataset="tiny", dataset_digest="d", task="captions", whole=whole)
+        for whole in (True, False)
+    ],
     "backbone_digest": ["v"],
     "shots": [2],
     "seed": [2],

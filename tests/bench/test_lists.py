@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.lists import UNLISTED, rank_lists, together
-from bench.ranking import Rankings, rank_blocks
+from bench.lists import rank_lists, together
+from bench.ranking import NEVER, Rankings, rank_blocks
 from data_recipes.core.model import Candidate, Query, RetrievalTask
 
 NAMES = [f"c{i}" for i in range(8)]
@@ -72,7 +72,7 @@ def test_average_precision_divides_by_all_relevant_candidates() -> None:
     query = Query(id="q", text="x", relevant=("c0", "c1"))
     task = RetrievalTask("p", (query,), tuple(Candidate(c, text=c) for c in NAMES))
     found = rank_lists(task, {"q": ["c0"]})
-    assert found.ranks.tolist() == [[1, UNLISTED]]
+    assert found.ranks.tolist() == [[1, NEVER]]
     assert found.per_query("mAP@8").tolist() == [0.5]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from bench import fields
 from bench.plan import Plan, plan
-from bench.study import MethodEntry, RunOptions, Study, StudyError
+from bench.study import MethodEntry, RunOptions, Study
+from bench.study_file import StudyError
 from data_recipes.core.dataset import build_dataset
 from methods.core.backbone import Backbone
 from tests.tiny import TINY_SPEC, TinyConfig, TinyRecipe
@@ -96,6 +97,8 @@ IDENTITY: dict[str, Any] = {
     "shots": [4],
     "seeds": [4],
     "training": {"lr": 0.5},
+    "evaluate_on": ["tiny/composed"],
+    "source": "tiny/image-text",
 }
 RUNTIME: dict[str, list[Any]] = {
     "name": ["t"],
@@ -116,9 +119,11 @@ def test_every_field_of_a_study_is_tried_below() -> None:
 def test_identity_fields_of_a_study_give_other_cells(tiny_data: Path, name: str) -> None:
     base = {"datasets": ["tiny"], "methods": [STUDY["methods"][1]], "shots": [1], "seeds": [1]}
     before = planned(tiny_data, **base)
-    after = planned(tiny_data, **{**base, name: IDENTITY[name]})
-    assert len(before.cells) == len(after.cells) == 1
-    assert keys_of(before).isdisjoint(keys_of(after))
+    zero = {"shots": [0]} if name == "source" else {}
+    after = planned(tiny_data, **{**base, **zero, name: IDENTITY[name]})
+    added = keys_of(after) - keys_of(before)
+    assert len(before.cells) == len(added) == 1
+    assert (keys_of(before) <= keys_of(after)) == (name == "evaluate_on")
 
 
 @pytest.mark.parametrize("name", RUNTIME)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import DEMO
-from bench.study import RunOptions, Study, StudyError, load_study
+from bench.study import RunOptions, Study, load_study
+from bench.study_file import StudyError
 from data_recipes.openmoji import OpenMojiComposed, OpenMojiRoles
 from tests.tiny import TINY_SPEC
 
@@ -101,7 +102,8 @@ EXPECTED = (
     "methods.0.name: Unknown method 'coopp'. Did you mean: coop?",
     "methods.1.labl: unknown key. Did you mean: label?",
     "methods.2.label: use letters, digits, '.', '_' and '-'",
-    "shots: shots start at 1 (training-free methods run once, without being listed)",
+    "shots: 0 means no training on the dataset, so that a method that trains needs another one to "
+    "learn on: name it with `source:`, or remove 0 (training-free methods run once in any case)",
     "seeds: seeds must not be negative",
     "run.gangs: input should be greater than 0, got 0",
     "run.zero_stage: input should be less than or equal to 3, got 4",

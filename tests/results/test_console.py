@@ -24,7 +24,7 @@ def test_one_table_per_dataset(study: list[dict[str, Any]]) -> None:
     text = printed(study)
     assert "roles/classification: accuracy in %" in text
     assert "gestures/classification: accuracy in %" in text
-    assert text.count("untrained") == 2
+    assert text.count("0 shots") == 2
     assert "95 % Student-t, 3 seeds" in text
 
 
@@ -40,7 +40,7 @@ def test_fits_100_columns_uncut(make_record: Any) -> None:
     assert max(len(line) for line in text.splitlines()) <= 100
     assert "…" not in text
     assert "256 shots" in text
-    assert "untrained" in text
+    assert "0 shots" in text
 
 
 def test_absent_cells_are_marked(make_record: Any) -> None:

@@ -25,7 +25,7 @@ def render(
 
 def test_layout(study: list[dict[str, Any]]) -> None:
     text = render(study)
-    assert "| method | no training | 1 shot | 2 shots | 4 shots | 8 shots |" in text
+    assert "| method | 0 shots | 1 shot | 2 shots | 4 shots | 8 shots |" in text
     assert "| class-mean | **48.0 (1)** | — | — | — | — |" in text
     assert "| zero-shot | 42.0 (1) | — | — | — | — |" in text
     assert "| method | recall@5 | trained parameters |" in text
