@@ -79,10 +79,11 @@ def demo(
 
     Example: `promptgrid demo --out runs/demo`
     """
+    from bench.study import study_datasets
     from data_recipes.core.manifest import MANIFEST
 
     console = Console(soft_wrap=True)
-    for name in ("openmoji-roles", "openmoji-composed"):
+    for name in study_datasets(DEMO):
         if not (data / name / MANIFEST).is_file():
             build(name, data, console)
     _run(DEMO, out, data, cache, console)

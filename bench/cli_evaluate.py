@@ -37,6 +37,17 @@ def evaluate(
         typer.Option(help="Queries without a prediction; default: the protocol's own rule."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the result here (JSON).")] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Run folder that gets a record, so that the leaderboard shows it."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="With --record: the system's name.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="With --record: its backbone, as tables call it.")
+    ] = None,
+    shots: Annotated[int, typer.Option(min=0, help="With --record.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="With --record.")] = 0,
+    origin: Annotated[str, typer.Option(help="With --record: where it is from, for a note.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Metrics by name, as fractions.")] = False,
 ) -> None:
     """Score predictions by an official protocol.
@@ -44,12 +55,18 @@ def evaluate(
     Several sets (FashionIQ's categories, GeneCIS' tasks) are given by repeating the options in the
     same order; their mean is printed too.
 
+    With --record the result enters a run's leaderboard, as a row of its own.
+
     Example: `promptgrid evaluate --protocol circo --annotations val.json --predictions mine.json`
     """
     from bench.evaluate import Files
     from bench.evaluate import evaluate as score
+    from bench.external import System, record_of
     from results.atomic import write_whole
+    from results.store import RecordStore
 
+    if record is not None and (method is None or backbone is None):
+        raise DataError("--record needs --method NAME and --backbone NAME, the row's labels")
     galleries: list[Path] | list[None] = gallery or [None] * len(annotations)
     if len({len(annotations), len(predictions), len(galleries)}) > 1:
         raise DataError(
@@ -63,6 +80,13 @@ def evaluate(
     text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
     if out is not None:
         write_whole(out, f"{text}\n".encode())
+    if record is not None and method is not None and backbone is not None:
+        system = System(method, backbone, shots, seed, origin)
+        made = record_of(found, system, predictions)
+        stored = RecordStore(record).write(made, found.queries)
+        if not as_json:
+            what = "recorded" if stored else "recorded already"
+            typer.echo(f"{what} in {record}; see it with `promptgrid report {record}`")
     if as_json:
         typer.echo(text)
         return

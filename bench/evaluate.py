@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.metrics import metric_k, of_subset
 from bench.missing import Missing
 from bench.official_sets import read_set
 from bench.predictions import Lists, read_predictions
 from bench.ranking import BLOCK_VALUES
+from bench.score import query_table
 from bench.score_lists import from_lists, whole_numbers
 from bench.score_matrix import from_matrix
 from bench.summary import Metrics, over_folds, over_sets, summary
@@ -38,6 +41,7 @@ class Evaluation:
     tie_rate: share of queries whose best relevant candidate ties with a wrong one; None for
         ranked lists, which have no ties.
     digests: sha256 of the annotation and gallery files, by name.
+    sets: names of the sets. queries: one row per query, as in a record (`bench.score.Score`).
     pessimistic: the metrics with every tie against the target, where the protocol settled ties
         otherwise (GeneCIS); else None.
     """
@@ -49,6 +53,8 @@ class Evaluation:
     tie_rate: float | None
     notes: list[str]
     digests: dict[str, str]
+    sets: tuple[str, ...]
+    queries: pd.DataFrame
     pessimistic: Metrics | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -91,6 +97,7 @@ def evaluate(
     hard: dict[str, Metrics] = {}
     digests: dict[str, str] = {}
     family = rules.name.split("/")[0].split("-")[0]
+    tables: list[pd.DataFrame] = []
     scored, absent, tied, comparable = 0, 0, 0, 0
     for one in files:
         if one.subset is not None and not rules.name.startswith("cirr"):
@@ -119,6 +126,9 @@ def evaluate(
                 warning = stranger(path, family)
                 said += [] if warning is None else [warning]
         for part in (part for parts in found.folds for part in parts):
+            alone = len(files) == 1 or part.task.name == official.name
+            name = part.task.name if alone else f"{official.name}/{part.task.name}"
+            tables.append(query_table(rules, part.task, part.rankings).assign(part=name))
             if official.closed:
                 said += clamps(rules.metrics, part.task.name, int(part.rankings.gallery.min()))
             if not isinstance(predictions, Lists):
@@ -138,6 +148,8 @@ def evaluate(
         tied / comparable if comparable else None,
         list(dict.fromkeys(notes)),
         digests,
+        tuple(sets),
+        pd.concat(tables, ignore_index=True),
         pessimistic if metrics_found != pessimistic else None,
     )
 

@@ -17,7 +17,7 @@ from bench.available import available, with_misses
 from bench.embed import BATCH, Images, embed
 from bench.metrics import metric_k, of_subset
 from bench.ranking import NEVER, Rankings, rank, settle
-from bench.summary import NOT_FRACTIONS, RankedPart, of_task, over_folds
+from bench.summary import RankedPart, is_fraction, of_task, over_folds
 from data_recipes.core.model import DataError, RetrievalTask, Task
 from data_recipes.core.protocol import Protocol, protocol
 from methods.core.contract import Method
@@ -92,7 +92,7 @@ def score(
             ranked.append(RankedPart(part, found))
             chances.append(chance(found, rules.headline))
             notes += said + clamped(part, found, rules.metrics)
-            tables.append(_table(rules, part, found))
+            tables.append(query_table(rules, part, found))
         metrics.append(of_task(rules, ranked))
     table = pd.concat(tables, ignore_index=True)
     if used < len(table):
@@ -105,8 +105,8 @@ def score(
     notes += [f"{name}: no query has it" for name, value in found_all.items() if value is None]
     values = {name: value for name, value in found_all.items() if value is not None}
     return Score(
-        metrics={n: v for n, v in values.items() if n.split("_")[-1] not in NOT_FRACTIONS},
-        statistics={n: v for n, v in values.items() if n.split("_")[-1] in NOT_FRACTIONS},
+        metrics={n: v for n, v in values.items() if is_fraction(n)},
+        statistics={n: v for n, v in values.items() if not is_fraction(n)},
         queries=table,
         tie_rate=tied / max(1, used),
         used=used,
@@ -221,7 +221,8 @@ def _lost(task: Task, missing: AbstractSet[str]) -> list[str]:
     return [f"{lost} of {len(named)} images are missing from the shards"] if lost else []
 
 
-def _table(rules: Protocol, part: RetrievalTask, rankings: Rankings) -> pd.DataFrame:
+def query_table(rules: Protocol, part: RetrievalTask, rankings: Rankings) -> pd.DataFrame:
+    """One row per query, as a record keeps them; see `Score.queries`."""
     best = rankings.ranks[:, 0]
     metric = rules.headline if rules.headline in rules.metrics else rules.metrics[0]
     rows: dict[str, Any] = {

@@ -202,6 +202,13 @@ def load_study(path: Path, data_root: Path) -> Study:
     return study
 
 
+def study_datasets(path: Path) -> list[str]:
+    """Names of the datasets that a study file names, without their tasks, each once."""
+    raw = read_yaml(path)
+    named = [*raw.get("datasets", ()), *raw.get("evaluate_on", ()), raw.get("source")]
+    return list(dict.fromkeys(text.partition("/")[0] for text in named if text))
+
+
 def _option_errors(raw: dict[str, Any]) -> list[str]:
     """Errors in options and recipes of the entries whose method is known."""
     found: list[str] = []

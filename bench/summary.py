@@ -67,6 +67,11 @@ def of_task(rules: Protocol, parts: Sequence[RankedPart]) -> Metrics:
     return found
 
 
+def is_fraction(name: str) -> bool:
+    """Whether a metric lies in [0, 1]; sums of percentages and ranks do not."""
+    return name.split("/")[-1].split("_")[-1].removeprefix("mean ") not in NOT_FRACTIONS
+
+
 def over_folds(folds: Sequence[Metrics]) -> Metrics:
     """Each metric's plain mean over the folds."""
     return {name: mean([fold[name] for fold in folds]) for name in folds[0]}

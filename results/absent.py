@@ -13,6 +13,9 @@ from results.frames import SERIES
 
 ABSENT_COLUMNS = (*SERIES, "shots", "seed", "status", "reason", "key")
 
+EXTERNAL = "external"
+"""The study of records that were scored from another system's prediction files."""
+
 UNKNOWN = "?"
 """Stands for a coordinate that neither the study nor the failure states."""
 
@@ -41,15 +44,17 @@ def restrict(frame: pd.DataFrame, expected: Sequence[Mapping[str, Any]] | None) 
     """The rows of the study's own cells, under its own names; all rows without a study.
 
     Labels are no part of a cell's identity: a record may have been made for another study that
-    called the same variant or backbone otherwise.
+    called the same variant or backbone otherwise. Systems scored from prediction files belong to
+    every study of the folder they were put into.
     """
     if expected is None:
         return frame
     by_key = {str(cell["key"]): cell for cell in expected}
-    own = frame[frame["key"].isin(by_key)].reset_index(drop=True)
+    mine = frame["key"].isin(by_key) | (frame["study"] == EXTERNAL)
+    own = frame[mine].reset_index(drop=True)
     for name in _LABELS:
         own[name] = [
-            str(by_key[key].get(name, stored) or "")
+            str(by_key.get(key, {}).get(name, stored) or "")
             for key, stored in zip(own["key"], own[name], strict=True)
         ]
     return own

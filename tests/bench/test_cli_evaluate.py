@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench import cli
+from results.absent import restrict
+from results.frames import load
+from results.report import write_report
+from results.store import RecordStore
 from tests.pack import write
 
 Run = Callable[..., tuple[int, str, str]]
@@ -90,3 +94,33 @@ def test_errors_have_code_2_and_no_traceback(run: Run, words: str, message: str)
     assert (code, out) == (2, "")
     assert message in " ".join(err.split())
     assert "Traceback" not in err
+
+
+def test_a_system_enters_the_leaderboard_of_a_run(run: Run, tmp_path: Path) -> None:
+    words = f"--protocol fashioniq-original {DRESS} {SHIRT} --record runs/x"
+    code, out, _ = run(f"{words} --method theirs --backbone ViT-B-32 --origin published-lists")
+    assert code == 0 and "recorded in runs/x" in out
+    store = RecordStore(tmp_path / "runs/x")
+    (record,) = store.read_all()
+    assert record["cell"]["task"] == "dress+shirt"  # not all categories: a column of its own
+    assert record["metrics"]["R@10"] == 0.75 and record["metrics"]["dress/R@1"] == 1.0
+    assert record["metrics"]["R@1"] == 0.75 and "Rmean" in record["metrics"]
+    ranks = store.read_ranks(record["key"])
+    assert ranks is not None and ranks["part"].tolist() == ["dress"] * 2 + ["shirt"] * 2
+    board = (write_report(store.root, store.root / "report"), store.root / "report")[1]
+    text = (board / "tables" / "leaderboard.md").read_text()
+    assert "| theirs | 75.0 (1) |" in text
+    assert "theirs: scored from prediction files, not run here (published-lists)" in text
+    code, out, _ = run(f"{words} --method theirs --backbone ViT-B-32 --origin published-lists")
+    assert code == 0 and "recorded already" in out
+
+
+def test_a_study_keeps_the_systems_put_beside_it(run: Run, tmp_path: Path) -> None:
+    run(f"--protocol fashioniq-original {DRESS} --record x --method theirs --backbone b")
+    frame = load(tmp_path / "x")
+    assert set(restrict(frame, [])["method"]) == {"theirs"}
+
+
+def test_a_record_needs_its_labels(run: Run) -> None:
+    code, _, err = run(f"--protocol fashioniq-original {DRESS} --record x --method theirs")
+    assert code == 2 and "--record needs --method NAME and --backbone NAME" in err
