@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.batches import Dealt
-from bench.cell import training_batches
+from bench.learn import training_batches
 from bench.embed import batch as as_batch
 from bench.features import image_features
 from bench.train import Engine, train
