@@ -34,23 +34,26 @@ class ImageFolder:
                 "the folder that holds the images with --images"
             )
 
-    def find(self, name: str, *others: str) -> Path:
-        """The file called `name`, else the first of `others` that is there.
+    def get(self, *names: str) -> Path | None:
+        """The file with the first of these names that is there, or None.
 
         A name is a file name or a path, "34/a.png", which is then the end of the file's path, in
-        whatever folder. Another image ending ("a.jpg") does where that file is not there. Where
-        there is none, the answer is `name` below the root, so that a build reports it as missing.
+        whatever folder. Another image ending ("a.jpg") does where that file is not there.
 
         Raises:
             DataError: several files have that name; the message names two.
         """
-        for wanted in (name, *others):
-            found = self._matches(wanted)
+        for name in names:
+            found = self._matches(name)
             if len(found) > 1:
-                self._ambiguous(wanted, found)
+                self._ambiguous(name, found)
             if found:
                 return self.root / found[0]
-        return self.root / name
+        return None
+
+    def find(self, name: str, *others: str) -> Path:
+        """As `get`; where there is none, `name` below the root: a build reports it as missing."""
+        return self.get(name, *others) or self.root / name
 
     def files(self) -> list[Path]:
         """Every image file, sorted by path."""
