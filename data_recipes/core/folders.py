@@ -80,14 +80,16 @@ class ImageFolder:
 class AnnotationFolder:
     """The official annotation files at `root`: in it, or in one of its folders `places`.
 
-    `root` may itself be one of these places; the others are then looked for beside it.
+    `root` may itself be one of these places; the others are then looked for beside it, and the
+    files above it.
     """
 
     def __init__(self, root: Path, places: Sequence[str] = ()) -> None:
         self.root = root
         self.looked = [root, *(root / place for place in places)]
         if root.resolve().name in {Path(place).name for place in places}:
-            self.looked += [root.resolve().parent / place for place in places]
+            above = root.resolve().parent
+            self.looked += [above, *(above / place for place in places)]
 
     def get(self, *names: str) -> Path | None:
         """The file with one of these names, or None. Raises DataError when there are several."""
