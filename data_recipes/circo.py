@@ -11,11 +11,22 @@ truths are relevant, and only the target has credit.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from data_recipes.core import official, strict_json
-from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask
+from data_recipes.core.folders import AnnotationFolder, ImageFolder
+from data_recipes.core.images import ImageFile
+from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
+from data_recipes.core.photos import SplitConfig, chosen_splits, file_warnings, named_images
 from data_recipes.core.protocol import CIRCO_ASPECTS
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
+
+GALLERY = "image_info_unlabeled2017.json"
+GALLERY_IMAGES = 123_403
+PLACES = ("annotations", "COCO2017_unlabeled/annotations")
 
 
 def read_gallery(path: Path) -> list[str]:
@@ -103,3 +114,132 @@ def read_task(path: Path, gallery: list[str] | None = None) -> RetrievalTask:
 def file_name(image: str) -> str:
     """The image's file name in COCO 2017 unlabeled."""
     return f"{int(image):012d}.jpg"
+
+
+class CIRCOConfig(SplitConfig):
+    """gallery: COCO's list of its unlabeled images, or whatever lies in the image folder.
+
+    text: "shared-concept" asks "Find a picture that also <concept>, but <caption>", which is worth
+        a lot and not comparable with the caption alone (MegaPairs issues 15 and 33).
+    """
+
+    known_splits: ClassVar[tuple[str, ...]] = ("val", "test")
+    gallery: Literal["official", "folder"] = "official"
+    text: Literal["relative", "shared-concept"] = "relative"
+
+
+class CIRCO(Recipe):
+    """Composed retrieval with several right answers among the 123,403 unlabeled COCO images."""
+
+    name = "circo"
+    summary = "CIRCO: COCO photographs, several right answers a query; nothing to train on"
+    licence = "CC-BY-NC-4.0 (annotations); the photographers' own (images: COCO 2017 unlabeled)"
+    attribution = "CIRCO, Baldrati et al., ICCV 2023 (arXiv 2303.15247); images of COCO 2017"
+    source = "https://github.com/miccunifi/CIRCO"
+    inputs = ("annotations", "images")
+    Config: ClassVar[type[RecipeConfig]] = CIRCOConfig
+
+    def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:
+        super().__init__(config, folders)
+        self.options = CIRCOConfig.model_validate(self.config.model_dump())
+
+    @cached_property
+    def files(self) -> AnnotationFolder:
+        """Where the annotations and COCO's image list are looked for."""
+        return AnnotationFolder(self.folder("annotations"), PLACES)
+
+    @cached_property
+    def splits(self) -> dict[str, Path]:
+        """The chosen splits' files."""
+        chosen = chosen_splits(self.options, self.files, lambda split: [f"{split}.json"])
+        return {split: self.files.find(f"{split}.json") for split in chosen}
+
+    @cached_property
+    def photos(self) -> ImageFolder:
+        """The user's image files."""
+        return ImageFolder(self.folder("images"))
+
+    @cached_property
+    def gallery(self) -> list[str]:
+        """Ids of all candidates, by the option `gallery`."""
+        if self.options.gallery == "folder":
+            return _ids_of(self.photos)
+        path = self.files.get(GALLERY)
+        if path is None:
+            folders = ", ".join(str(folder) for folder in self.files.looked)
+            raise DataError(
+                f"{self.files.root}: no {GALLERY}, which lists CIRCO's gallery; looked in "
+                f"{folders}. It is in COCO's image_info_unlabeled2017.zip; put it there, or take "
+                "the images of the image folder as the gallery with the option gallery=folder "
+                "(such results are not comparable)"
+            )
+        return read_gallery(path)
+
+    def images(self) -> list[ImageFile]:
+        """The gallery's images, `<id, 12 digits>.jpg`."""
+        return [
+            ImageFile(i, self.photos.find(file_name(i), f"{i}.jpg"))
+            for i in named_images(self.tasks())
+        ]
+
+    def tasks(self) -> list[Task]:
+        """`val` (the default where it is there) and `test` (withheld)."""
+        found = []
+        for split, path in self.splits.items():
+            part = read_task(path, self.gallery)
+            targets = any(query.relevant for query in part.queries)
+            if split != "test" and not targets:
+                raise DataError(
+                    f"{path}: no record has 'gt_img_ids', which only test may lack; fetch it again"
+                )
+            queries = tuple(_with_text(path, query, self.options) for query in part.queries)
+            part = replace(part, name=split, queries=queries)
+            found.append(Task(split, "composed", "circo/1", None, (part,)))
+        return found
+
+    def warnings(self) -> list[str]:
+        """Files that are not official, another gallery, queries with the shared concept."""
+        found = []
+        for task, path in zip(self.tasks(), self.splits.values(), strict=True):
+            found += file_warnings(path, "circo", len(task.evaluate[0].queries))
+        if self.options.gallery == "folder":
+            found.append(
+                f"the gallery is the {len(self.gallery)} images of the image folder (gallery: "
+                f"folder), not COCO's list of {GALLERY_IMAGES}"
+            )
+        elif len(self.gallery) != GALLERY_IMAGES:
+            found.append(
+                f"the gallery has {len(self.gallery)} images, COCO 2017 unlabeled {GALLERY_IMAGES}"
+            )
+        if self.options.text == "shared-concept":
+            found.append(
+                "the queries' text has the shared concept: not comparable with the caption alone"
+            )
+        return found
+
+
+def _with_text(path: Path, query: Query, options: CIRCOConfig) -> Query:
+    if query.text is None:
+        raise DataError(f"{path}: no record has a 'relative_caption'; fetch the file again")
+    if options.text == "relative":
+        return query
+    if "shared_concept" not in query.meta:
+        raise DataError(f"{path}: no record has a 'shared_concept'; use text=relative")
+    text = f"Find a picture that also {query.meta['shared_concept']}, but {query.text}"
+    return replace(query, text=text)
+
+
+def _ids_of(photos: ImageFolder) -> list[str]:
+    """COCO ids of the image files, which must be their names; sorted by number."""
+    paths = photos.files()
+    official.refuse(
+        photos.root,
+        (
+            f"{path.name} is not named by a COCO id (12 digits), which gallery=folder needs"
+            for path in paths
+            if not (path.stem.isascii() and path.stem.isdigit())
+        ),
+    )
+    ids = [str(int(path.stem)) for path in paths]
+    official.unique(photos.root, ids, "image id")
+    return sorted(ids, key=int)

@@ -17,12 +17,21 @@ Recall_subset is the other 5 members of the image set. Two scorers are legal on 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from data_recipes.core import official
-from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask
+from data_recipes.core.folders import AnnotationFolder, ImageFolder
+from data_recipes.core.images import ImageFile
+from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
+from data_recipes.core.photos import SplitConfig, chosen_splits, file_warnings, named_images
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
 
 VERSION = "rc2"
+PLACES = ("captions", "image_splits", "cirr/captions", "cirr/image_splits")
+TRAIN_QUERIES = 28_225  # by the paper
 
 
 def read_split(path: Path) -> dict[str, str]:
@@ -107,3 +116,99 @@ def _members(
         ),
     )
     return members
+
+
+class CIRRConfig(SplitConfig):
+    """The splits and how the images are stored."""
+
+    known_splits: ClassVar[tuple[str, ...]] = ("train", "val", "test1")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: its caption file, its split file's name -> path, and its task."""
+
+    captions: Path
+    file: Path
+    images: dict[str, str]
+    task: RetrievalTask
+
+
+class CIRR(Recipe):
+    """Composed retrieval over everyday photographs; the reference is removed from the gallery."""
+
+    name = "cirr"
+    summary = "CIRR (rc2): everyday photographs, with subsets of six alike images"
+    licence = "MIT (annotations); not licensed by CIRR (images: NLVR2)"
+    attribution = "CIRR, Liu et al., ICCV 2021 (arXiv 2108.04024); images of NLVR2"
+    source = "https://github.com/Cuberick-Orion/CIRR"
+    inputs = ("annotations", "images")
+    Config: ClassVar[type[RecipeConfig]] = CIRRConfig
+
+    def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:
+        super().__init__(config, folders)
+        self.options = CIRRConfig.model_validate(self.config.model_dump())
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """The chosen splits, read."""
+        files = AnnotationFolder(self.folder("annotations"), PLACES)
+
+        def read(split: str) -> Split:
+            captions = files.find(_caption_file(split))
+            file = files.find(f"split.{VERSION}.{split}.json")
+            images = read_split(file)
+            task = read_task(captions, list(images))
+            if split != "test1" and not any(query.relevant for query in task.queries):
+                raise DataError(
+                    f"{captions}: no record has a 'target_hard', which only test1 may lack; fetch "
+                    "the file again"
+                )
+            if any(query.text is None for query in task.queries):
+                raise DataError(f"{captions}: no record has a 'caption'; fetch the file again")
+            return Split(captions, file, images, replace(task, name=split))
+
+        chosen = chosen_splits(self.options, files, lambda split: [_caption_file(split)])
+        return {split: read(split) for split in chosen}
+
+    def images(self) -> list[ImageFile]:
+        """Every image of the split files: at the path given there, or by its name anywhere."""
+        folder = ImageFolder(self.folder("images"))
+        paths = {n: path for split in self.splits.values() for n, path in split.images.items()}
+        return [
+            ImageFile(name, folder.find(paths[name], f"{name}.png"))
+            for name in named_images(self.tasks())
+        ]
+
+    def tasks(self) -> list[Task]:
+        """`val` (the default) and `val-soft` where the val split is there; `test1` (withheld)."""
+        train = self.splits["train"].task if "train" in self.splits else None
+        found = []
+        if "val" in self.splits:
+            val = self.splits["val"]
+            soft = replace(read_task(val.captions, list(val.images), soft=True), name="val")
+            found.append(Task("val", "composed", "cirr/1", train, (val.task,)))
+            found.append(Task("val-soft", "composed", "cirr-soft/1", train, (soft,)))
+        if "test1" in self.splits:
+            test = self.splits["test1"].task
+            found.append(Task("test1", "composed", "cirr/1", train, (test,)))
+        return found
+
+    def warnings(self) -> list[str]:
+        """Files that are not official, blank captions, no train split."""
+        found = []
+        for name, split in self.splits.items():
+            found += file_warnings(split.captions, "cirr", len(split.task.queries))
+            found += file_warnings(split.file, "cirr", len(split.images))
+            blank = sum(not query.text for query in split.task.queries)
+            if blank:
+                found.append(f"{blank} blank caption(s) in {name}: the query is kept")
+        if "train" not in self.splits:
+            found.append("the train split is not built, so no method can learn on this dataset")
+        elif (count := len(self.splits["train"].task.queries)) != TRAIN_QUERIES:
+            found.append(f"train has {count} queries, {TRAIN_QUERIES} by the paper")
+        return found
+
+
+def _caption_file(split: str) -> str:
+    return f"cap.{VERSION}.{split}.json"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes.core.digests import OFFICIAL, OfficialFile, sha256, stranger
+from data_recipes.core import digests
+from data_recipes.core.digests import OFFICIAL, OfficialFile, git_blob, sha256, stranger
 from tests.pack import DATA, needs_pack, write
 
 
@@ -25,3 +26,15 @@ def test_another_content_is_a_warning(tmp_path: Path) -> None:
         "val.json is not the official file (its digest is none of the circo files known)"
     )
     assert stranger(path, "karpathy") is None
+
+
+def test_a_file_known_by_gits_own_id_is_official(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cap.rc2.train.json"
+    path.write_bytes(b"hello\n")
+    assert git_blob(path) == "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
+    assert stranger(path, "cirr") is not None
+    monkeypatch.setitem(digests.GIT_BLOBS, git_blob(path), ("cirr", path.name))
+    assert stranger(path, "cirr") is None
+    assert stranger(path, "fdrd") is not None

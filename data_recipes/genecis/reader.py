@@ -26,9 +26,6 @@ from data_recipes.core.model import Candidate, Query, RetrievalTask
 from data_recipes.core.official import kind_of
 from data_recipes.core.protocol import GENECIS_TASKS
 
-DILATION = 0.7
-Box = tuple[float, float, float, float]
-
 
 def task_name(path: Path) -> str:
     """The task that a file's name says, else the name itself."""
@@ -87,18 +84,6 @@ def image_id(image: dict[str, Any]) -> str:
     if "val_image_id" in image:
         return str(image["val_image_id"])
     return f"{image['image_id']}:{','.join(f'{v:.12g}' for v in image['instance_bbox'])}"
-
-
-def crop_box(box: Sequence[float], width: int, height: int) -> Box:
-    """(left, top, right, bottom) that the official code cuts from an image of `width` x `height`.
-
-    datasets/vaw_dataset.py `load_cropped_image`: left and top move out by 0.7 of the box, but right
-    and bottom are counted from the moved corner, so that they do not grow unless it was clipped.
-    """
-    x, y, w, h = box
-    left, top = max(0.0, x - DILATION * w), max(0.0, y - DILATION * h)
-    right = min(float(width), left + (1 + DILATION) * w)
-    return left, top, right, min(float(height), top + (1 + DILATION) * h)
 
 
 def _told_apart(ids: Sequence[str]) -> tuple[str, ...]:
