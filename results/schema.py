@@ -55,7 +55,9 @@ class Record(BaseModel):
     key: Name
     identity: dict[str, Any]
     cell: Cell
-    metrics: dict[str, Fraction] = Field(min_length=1)
+    metrics: dict[str, Fraction]
+    withheld: bool = False
+    """True: the targets are not public, so that there is no metric; `promptgrid submit`."""
     headline: Name
     n_queries: int = Field(ge=1)
     tie_rate: Fraction
@@ -73,6 +75,12 @@ class Record(BaseModel):
 
     @model_validator(mode="after")
     def _headline_is_measured(self) -> Record:
+        if self.withheld:
+            if self.metrics:
+                raise ValueError("metrics of withheld targets cannot be; withheld or measured")
+            return self
+        if not self.metrics:
+            raise ValueError("metrics are empty; a record without targets says withheld = true")
         if self.headline not in self.metrics:
             raise ValueError(f"headline {self.headline!r} is not among the metrics")
         return self
