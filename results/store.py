@@ -157,7 +157,7 @@ class RecordStore:
             return None
         table = pd.read_parquet(path)
         for column in ("candidates", "subset"):
-            table[column] = [None if row is None else list(row) for row in table[column]]
+            table[column] = table[column].map(lambda row: None if row is None else list(row))
         return table
 
     def read_weights(self, key: str) -> dict[str, np.ndarray[Any, Any]] | None:
