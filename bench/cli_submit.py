@@ -64,7 +64,7 @@ def submit(
 
         promptgrid submit runs/cir --method image-plus-text --out upload
 
-        promptgrid submit runs/cir --sent 3f9a1c --score Recall@1=35.27 --score Recall@5=65.30
+        promptgrid submit runs/cir --sent 3f9a1c --score Recall@1=35.28 --score Recall@5=65.30
 
         promptgrid submit --check --protocol cirr --annotations cap.rc2.test1.json recall.json
     """

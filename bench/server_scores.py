@@ -18,7 +18,7 @@ QUERIES = 4148
 
 
 def read_scores(texts: Sequence[str]) -> dict[str, Decimal]:
-    """`Recall@1=35.27` as name -> value, as printed; a sign of percent is dropped.
+    """`Recall@1=35.28` as name -> value, as printed; a sign of percent is dropped.
 
     Raises:
         DataError: no such form, a name twice, or a value outside 0 to 100.
@@ -27,7 +27,7 @@ def read_scores(texts: Sequence[str]) -> dict[str, Decimal]:
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (name and equals and value):
-            raise DataError(f"--score {text!r}: expected NAME=VALUE, for instance Recall@1=35.27")
+            raise DataError(f"--score {text!r}: expected NAME=VALUE, for instance Recall@1=35.28")
         if name in scores:
             raise DataError(f"--score: {name!r} is given twice")
         try:

@@ -20,7 +20,7 @@ from data_recipes.core.model import DataError
 from data_recipes.core.protocol import Protocol, protocol
 from results.atomic import write_whole
 from results.ledger import SentFile
-from results.store import RecordStore
+from results.store import LISTS_FILE, RecordStore
 
 Record = Mapping[str, Any]
 NEAR = 1e-9
@@ -122,7 +122,7 @@ def _why_not(store: RecordStore, record: Record) -> str | None:
         submission.family(protocol(record["cell"]["protocol"]))
     except DataError as error:
         return str(error)
-    if store.read_lists(record["key"]) is None:
+    if not (store.folder(record["key"]) / LISTS_FILE).is_file():
         return "its ranked lists were not kept; delete its folder and run the study again"
     return None
 
