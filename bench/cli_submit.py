@@ -58,15 +58,13 @@ def submit(
     Every documented rule of the server is checked before a file is written, and the files are read
     back. What was written, and what the server answered, is kept in the run's submissions.jsonl.
 
-    Examples:
+    Example: `promptgrid submit runs/cir --list`
 
-        promptgrid submit runs/cir --list
+    Example: `promptgrid submit runs/cir --method image-plus-text --out upload`
 
-        promptgrid submit runs/cir --method image-plus-text --out upload
+    Example: `promptgrid submit runs/cir --sent 3f9a1c --score Recall@1=35.28`
 
-        promptgrid submit runs/cir --sent 3f9a1c --score Recall@1=35.28 --score Recall@5=65.30
-
-        promptgrid submit --check --protocol cirr --annotations cap.rc2.test1.json recall.json
+    Example: `promptgrid submit --check --protocol cirr --annotations cap.rc2.test1.json a.json`
     """
     modes = [check, as_list, sent is not None or bool(score), out is not None]
     if sum(modes) != 1:

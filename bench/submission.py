@@ -242,8 +242,8 @@ def _check_task(kind: str, task: RetrievalTask, k: int, source: str, closed: boo
             "the ids 0 to 799: use the whole official file"
         )
     for query in task.queries if closed else ():
-        gallery = set(task.position if query.gallery is None else query.gallery)
-        left = len(gallery - set(query.excluded))
+        gallery = task.position if query.gallery is None else set(query.gallery)
+        left = len(gallery) - sum(image in gallery for image in query.excluded)
         if left < k:
             raise DataError(
                 f"{source}: query {query.id!r}: its gallery has {left} images, the server takes "
