@@ -133,11 +133,15 @@ class Cell(BaseModel):
 
 @dataclass(frozen=True)
 class CellResult:
-    """record: JSON-able, schema of `results.schema`. queries: per-query ranks. weights: learned."""
+    """record: JSON-able, schema of `results.schema`. queries: per-query ranks. weights: learned.
+
+    lists: the first candidates of every query, where the protocol has files for a test server.
+    """
 
     record: dict[str, Any]
     queries: pd.DataFrame
     weights: dict[str, Tensor]
+    lists: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ def run_cell(
         "provenance": provenance(),
         "notes": [*notes, *(f"data: {line}" for line in data.warnings), *scored.notes],
     }
-    return CellResult(record, scored.queries, _weights(method))
+    return CellResult(record, scored.queries, _weights(method), scored.lists)
 
 
 def _shared(value: Trained | None) -> Trained | None:

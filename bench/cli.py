@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bench.cli_evaluate import evaluate
 from bench.cli_lists import SHARDS, build, data_app, datasets, methods
+from bench.cli_submit import submit
 from data_recipes.core.model import DataError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(data_app, name="data")
 app.command()(methods)
 app.command()(datasets)
 app.command()(evaluate)
+app.command()(submit)
 
 DataRoot = Annotated[
     Path,
@@ -180,15 +182,22 @@ def show_report(
     """Print the leaderboard and where the files are."""
     from results.absent import restrict
     from results.console import console_leaderboard
-    from results.frames import load
+    from results.frames import from_records
     from results.store import RecordStore
     from results.tables import leaderboard
+    from results.withheld import to_be_measured, withheld_cells, withheld_lines
 
-    frame = restrict(load(out), expected)
-    for table in console_leaderboard(leaderboard(frame, expected, RecordStore(out).failures())):
+    store = RecordStore(out)
+    records = store.read_all()
+    frame = restrict(from_records(records), expected)
+    withheld = withheld_cells(records, expected)
+    measured = to_be_measured(expected, withheld)
+    for table in console_leaderboard(leaderboard(frame, measured, store.failures())):
         console.print()
         console.print(table)
     console.print()
+    for line in withheld_lines(withheld):
+        console.print(line, markup=False)
     tables = [path for path in files if path.suffix in (".md", ".csv")]
     plots = sorted({path.parent for path in files if path.suffix in (".png", ".svg")})
     for what, paths in (("tables", tables), ("plots ", plots)):

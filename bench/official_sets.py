@@ -33,22 +33,33 @@ Predictions = Lists | Matrix
 Reader = Callable[[Protocol, Path, Path | None, Predictions], OfficialSet]
 
 
-def read_set(
+def read_tasks(
     rules: Protocol, annotations: Path, gallery: Path | None, predictions: Predictions
 ) -> OfficialSet:
-    """The tasks that `rules` scores in `annotations`.
+    """The tasks of `annotations` under `rules`, with or without targets.
 
     gallery: the split file, or the list of all images, where the protocol has one.
 
     Raises:
-        DataError: a file is unsound, the targets are withheld, or `gallery` is missing or unused.
+        DataError: a file is unsound, or `gallery` is missing or unused.
     """
     family = rules.name.split("/")[0]
     reader = next((read for start, read in READERS.items() if family.startswith(start)), None)
     if reader is None:
         known = ", ".join(READERS)
         raise DataError(f"{rules.name} has no official files to evaluate; those that do: {known}")
-    found = reader(rules, annotations, gallery, predictions)
+    return reader(rules, annotations, gallery, predictions)
+
+
+def read_set(
+    rules: Protocol, annotations: Path, gallery: Path | None, predictions: Predictions
+) -> OfficialSet:
+    """The tasks that `rules` scores in `annotations`, which must have their targets.
+
+    Raises:
+        DataError: as `read_tasks`, or the targets are withheld.
+    """
+    found = read_tasks(rules, annotations, gallery, predictions)
     if not any(query.relevant for part in found.whole for query in part.queries):
         raise DataError(
             f"{annotations}: the targets of this split are withheld, so no metric can be computed; "

@@ -60,7 +60,15 @@ def read_predictions(path: Path) -> Lists | Matrix:
         raise DataError(f"{path}: no such file")
     if path.suffix in (".npy", ".safetensors"):
         return _binary(path)
-    raw = strict_json.read(path)
+    return from_json(path, strict_json.read(path))
+
+
+def from_json(path: Path, raw: Any) -> Lists | Matrix:
+    """The predictions that the JSON value `raw` holds; `path` is named in errors.
+
+    Raises:
+        DataError: naming the file, the query or row, and what is wrong with it.
+    """
     if isinstance(raw, dict) and "rows" in raw:
         return _json_matrix(path, raw)
     if isinstance(raw, list) and raw and all(isinstance(r, list) for r in raw):

@@ -56,7 +56,7 @@ def run_leased(payload: dict[str, Any], context: RankContext) -> dict[str, Any] 
     result = run_cell(cell, engine, partial(trained_in, store))
     if result is None:
         return None
-    store.write(result.record, result.queries, result.weights)
+    store.write(result.record, result.queries, result.weights, result.lists)
     if cell.training is not None:
         write_whole(_pointer(store, cell.training_key), cell.key.encode())
     headline = result.record["headline"]

@@ -18,6 +18,7 @@ from bench.embed import BATCH, Images, embed
 from bench.metrics import metric_k, of_subset
 from bench.ranking import NEVER, Rankings, rank, settle
 from bench.summary import RankedPart, is_fraction, of_task, over_folds
+from bench.top import lists_table, top_lists
 from data_recipes.core.model import DataError, RetrievalTask, Task
 from data_recipes.core.protocol import Protocol, protocol
 from methods.core.contract import Method
@@ -30,6 +31,7 @@ class Score:
     statistics: what is no fraction: rsum, medr, meanr.
     queries: one row per query: query_id, part, rank (1-based, best relevant; 0: never), value
         (the headline, or what it is made of, of this query alone).
+    lists: the first candidates of every query (`bench.top`), where the protocol keeps them.
     used: queries that could be asked; the others lack an image and are misses.
     withheld: the labels are with a test server: no metric can be computed.
     """
@@ -37,6 +39,7 @@ class Score:
     metrics: dict[str, float]
     statistics: dict[str, float]
     queries: pd.DataFrame
+    lists: pd.DataFrame | None
     tie_rate: float
     used: int
     withheld: bool
@@ -78,7 +81,7 @@ def score(
     method.eval()
     embedded = {part.name: _embed(method, part, images, missing) for part in task.evaluate}
     metrics: list[dict[str, float | None]] = []
-    tables, notes, chances, used, tied = [], list(rules.notes), [], 0, 0
+    tables, lists, notes, chances, used, tied = [], [], list(rules.notes), [], 0, 0
     for fold in folds(task.evaluate, rules.fold):
         ranked = []
         for part in fold:
@@ -93,6 +96,9 @@ def score(
             chances.append(chance(found, rules.headline))
             notes += said + clamped(part, found, rules.metrics)
             tables.append(query_table(rules, part, found))
+            if rules.kept is not None:
+                top = top_lists(asked, *embedded[part.name].of(asked), *rules.kept)
+                lists.append(lists_table(part.name, asked, top))
         metrics.append(of_task(rules, ranked))
     table = pd.concat(tables, ignore_index=True)
     if used < len(table):
@@ -108,6 +114,7 @@ def score(
         metrics={n: v for n, v in values.items() if is_fraction(n)},
         statistics={n: v for n, v in values.items() if not is_fraction(n)},
         queries=table,
+        lists=pd.concat(lists, ignore_index=True) if lists else None,
         tie_rate=tied / max(1, used),
         used=used,
         withheld=withheld,

@@ -34,7 +34,7 @@ def from_lists(
     answers = _by_part(rules, official, lists)
     notes = []
     for part in official.whole:
-        _check_lists(lists.path, part, answers[part.name], official.closed)
+        check_lists(lists.path, part, answers[part.name], official.closed)
         notes += _lengths(rules, part, answers[part.name])
     _check_references(official.whole[0], lists)
     if not official.closed:
@@ -129,7 +129,8 @@ def _check_references(task: RetrievalTask, lists: Lists) -> None:
             )
 
 
-def _check_lists(path: Path, task: RetrievalTask, answers: Answers, closed: bool) -> None:
+def check_lists(path: Path, task: RetrievalTask, answers: Answers, closed: bool) -> None:
+    """Refuse unknown queries, ids that stand twice in a list and, where `closed`, unknown ids."""
     queries = {q.id for q in task.queries}
     strange = [query for query in answers if query not in queries]
     if strange:
@@ -178,7 +179,7 @@ def _subset_file(
         raise DataError(f"{path}: expected CIRR's recall_subset file: pairid -> ranked names")
     _check_header(rules, lists, "recall_subset")
     found = lists.parts[""]
-    _check_lists(path, task, found, closed=True)
+    check_lists(path, task, found, closed=True)
     ranked = answers[task.name]
     for one, other, where in ((ranked, found, "here"), (found, ranked, "in --predictions")):
         lacking = [query for query in one if query not in other]

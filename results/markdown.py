@@ -10,23 +10,33 @@ from results.absent import UNKNOWN, Absence
 from results.frames import TABLE, label_of
 from results.statistics import sampling_half_width
 from results.tables import Grid, Row, cell_text, grids
+from results.withheld import HOW_TO_SUBMIT
 
 EMPTY = "—"
 
 
-def leaderboard_md(board: pd.DataFrame, absent: pd.DataFrame, left_out: int = 0) -> str:
+def leaderboard_md(
+    board: pd.DataFrame,
+    absent: pd.DataFrame,
+    left_out: int = 0,
+    withheld: pd.DataFrame | None = None,
+) -> str:
     """The whole leaderboard; `left_out` counts stored records that are not the study's.
 
+    withheld: from `withheld.withheld_cells`; they have no number and get a list of their own.
     Holds no times, paths or host names: the same records give the same bytes.
     """
     blocks = ["# Leaderboard"]
     tables = grids(board[(board[list(TABLE)] != UNKNOWN).all(axis="columns")])
-    if not tables:
+    unscored = withheld is not None and not withheld.empty
+    if not tables and not unscored:
         blocks.append("No records yet.")
     for grid in tables:
         blocks += _table_blocks(grid)
     if not absent.empty:
         blocks += _absent_blocks(absent)
+    if withheld is not None and unscored:
+        blocks += _withheld_blocks(withheld)
     if left_out:
         blocks.append(
             f"{left_out} stored record{'s' if left_out > 1 else ''} of other studies or older "
@@ -177,6 +187,30 @@ def _absent_blocks(absent: pd.DataFrame) -> list[str]:
     return [
         "## Missing and failed cells",
         f"{len(absent) - failed} missing, {failed} failed.",
+        _pipe_table(header, body, align=":--"),
+    ]
+
+
+def _withheld_blocks(withheld: pd.DataFrame) -> list[str]:
+    header = ["dataset", "method", "shots", "seed", "protocol", "backbone", "queries", "key"]
+    body = [
+        [
+            f"{row['dataset']}/{row['task']}",
+            label_of(row),
+            str(row["shots"]),
+            str(row["seed"]),
+            row["protocol"],
+            row["backbone"],
+            str(row["n_queries"]),
+            row["key"],
+        ]
+        for row in withheld.to_dict("records")
+    ]
+    return [
+        "## Withheld targets",
+        "The targets of these splits are not public, so no metric can be computed here. Write and "
+        f"check the files for the test server with `{HOW_TO_SUBMIT}`, and note its answer with "
+        "`promptgrid submit RUN_FOLDER --sent ID --score NAME=VALUE`.",
         _pipe_table(header, body, align=":--"),
     ]
 

@@ -17,6 +17,7 @@ from results.markdown import leaderboard_md
 from results.plots import FORMATS, shot_curves
 from results.store import RecordStore
 from results.tables import leaderboard, leaderboard_csv
+from results.withheld import to_be_measured, withheld_cells
 
 
 def write_report(
@@ -26,17 +27,20 @@ def write_report(
 
     `expected` are the study's cells (see `absent.absent_cells`): those without a record are
     named as missing or failed, and records outside the study are left out, with their count.
+    Records whose targets are withheld are named with the way to submit them.
     """
     store = RecordStore(root)
-    everything = from_records(store.read_all())
-    frame = restrict(everything, expected)
+    records = store.read_all()
+    frame = restrict(from_records(records), expected)
     failures = store.failures()
-    board = leaderboard(frame, expected, failures)
-    absent = absent_cells(frame, expected, failures)
-    left_out = everything["key"].nunique() - frame["key"].nunique()
+    withheld = withheld_cells(records, expected)
+    measured = to_be_measured(expected, withheld)
+    board = leaderboard(frame, measured, failures)
+    absent = absent_cells(frame, measured, failures)
+    left_out = len(records) - frame["key"].nunique() - len(withheld)
 
     tables = {
-        out / "tables" / "leaderboard.md": leaderboard_md(board, absent, left_out),
+        out / "tables" / "leaderboard.md": leaderboard_md(board, absent, left_out, withheld),
         out / "tables" / "leaderboard.csv": leaderboard_csv(board),
     }
     for path, text in tables.items():

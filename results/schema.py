@@ -63,9 +63,9 @@ class Record(BaseModel):
     metrics: dict[str, Fraction]
     statistics: dict[str, float] = {}
     """What is no fraction: rsum (a sum of percentages), medr and meanr (ranks)."""
-    headline: Name
     withheld: bool = False
-    """True: the labels are with a test server, so that there is no metric."""
+    """True: the targets are not public, so that there is no metric; `promptgrid submit`."""
+    headline: Name
     n_queries: int = Field(ge=1)
     n_used: int | None = Field(default=None, ge=1)
     """Queries that could be asked; the others lack an image and count as misses."""
@@ -86,8 +86,11 @@ class Record(BaseModel):
     def _headline_is_measured(self) -> Record:
         if self.withheld:
             if self.metrics:
-                raise ValueError("withheld labels, yet there are metrics")
-        elif self.headline not in self.metrics:
+                raise ValueError("metrics of withheld targets cannot be; withheld or measured")
+            return self
+        if not self.metrics:
+            raise ValueError("metrics are empty; a record without targets says withheld = true")
+        if self.headline not in self.metrics:
             raise ValueError(f"headline {self.headline!r} is not among the metrics")
         return self
 

@@ -2,6 +2,7 @@
 
     root/records/<key>/record.json           the truth
                        ranks.parquet         one row per query: query_id, rank (from 1), ...
+                       lists.parquet         one row per query: its first candidates, best first
                        weights.safetensors   what the method trained
     root/failures/<key>.json                 the latest failure of a cell without a record
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 RECORD_FILE = "record.json"
 RANKS_FILE = "ranks.parquet"
+LISTS_FILE = "lists.parquet"
+LISTS_COLUMNS = ("part", "query_id", "candidates", "subset")
 WEIGHTS_FILE = "weights.safetensors"
 # A record is written in seconds; an hour-old temporary folder has lost its writer.
 DEAD_AFTER_SECONDS = 3600.0
@@ -73,8 +76,12 @@ class RecordStore:
         record: dict[str, Any],
         ranks: pd.DataFrame | None = None,
         weights: Weights | None = None,
+        lists: pd.DataFrame | None = None,
     ) -> bool:
         """Store a finished cell, whole or not at all.
+
+        lists: `LISTS_COLUMNS`, one row per query; `candidates` and `subset` hold lists of ids,
+        best first, `subset` None where the protocol has none.
 
         Returns True when this call stored it, False when a record of that key was there
         already: the existing one is kept and this one dropped. Either way an old failure of
@@ -85,6 +92,9 @@ class RecordStore:
         if ranks is not None:
             _check_ranks(ranks, record["n_queries"])
             contents[RANKS_FILE] = ranks.to_parquet(None, index=False)
+        if lists is not None:
+            _check_lists(lists, record["n_queries"])
+            contents[LISTS_FILE] = lists.to_parquet(None, index=False)
         if weights:
             contents[WEIGHTS_FILE] = _weights_bytes(weights)
 
@@ -139,6 +149,16 @@ class RecordStore:
         """Per-query ranks of a record, or None where it has none."""
         path = self.folder(key) / RANKS_FILE
         return pd.read_parquet(path) if path.is_file() else None
+
+    def read_lists(self, key: str) -> pd.DataFrame | None:
+        """Each query's first candidates, as `write` took them, or None where it has none."""
+        path = self.folder(key) / LISTS_FILE
+        if not path.is_file():
+            return None
+        table = pd.read_parquet(path)
+        for column in ("candidates", "subset"):
+            table[column] = table[column].map(lambda row: None if row is None else list(row))
+        return table
 
     def read_weights(self, key: str) -> dict[str, np.ndarray[Any, Any]] | None:
         """Trained weights of a record as numpy arrays, or None where it has none.
@@ -243,6 +263,26 @@ def _check_ranks(ranks: pd.DataFrame, n_queries: int) -> None:
         raise RecordError("ranks: rank must be whole numbers, from 1, or 0 for none")
     if len(ranks) != n_queries:
         raise RecordError(f"ranks have {len(ranks)} rows, but n_queries is {n_queries}")
+
+
+def _check_lists(lists: pd.DataFrame, n_queries: int) -> None:
+    """One row per query, and every id a string, none twice in a list."""
+    if tuple(lists.columns) != LISTS_COLUMNS:
+        raise RecordError(f"lists have the columns {list(lists.columns)}, not {LISTS_COLUMNS}")
+    if len(lists) != n_queries:
+        raise RecordError(f"lists have {len(lists)} rows, but n_queries is {n_queries}")
+    repeated = lists.duplicated(["part", "query_id"])
+    if repeated.any():
+        twice = lists.loc[repeated, "query_id"].iloc[0]
+        raise RecordError(f"lists: query_id {twice!r} appears more than once")
+    for column in ("candidates", "subset"):
+        for query, ids in zip(lists["query_id"], lists[column], strict=True):
+            if ids is None and column == "subset":
+                continue
+            if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+                raise RecordError(f"lists: {column} of query {query!r} is no list of strings")
+            if len(set(ids)) < len(ids):
+                raise RecordError(f"lists: {column} of query {query!r} names an id twice")
 
 
 def _weights_bytes(weights: Weights) -> bytes:

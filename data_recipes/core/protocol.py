@@ -55,6 +55,8 @@ class Protocol:
         are 0 to n-1).
     target_first_ties: the share of tied queries up to which ties go to the target, as GeneCIS'
         code does; with more of them, and in all other protocols, they go against it.
+    kept: how many ids of each query's ranking, and of its subset's, are stored with a result,
+        for the test servers and for error analyses; None: none.
     notes: what a reader of the number should know.
     """
 
@@ -71,6 +73,7 @@ class Protocol:
     missing: Literal["refuse", "leave-out"] = "refuse"
     consecutive: bool = False
     target_first_ties: float = 0.0
+    kept: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -89,6 +92,7 @@ GENECIS_TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_
 _R1_5_10 = ("R@1", "R@5", "R@10")
 _SUBSET = ("Recall_subset@1", "Recall_subset@2", "Recall_subset@3")
 _CIRR = ("Recall@1", "Recall@5", "Recall@10", "Recall@50", *_SUBSET)
+_CIRR_KEPT = (50, 3)
 _CIRR_SUM = (Sum("Avg(R@5,Rs@1)", ("Recall@5", "Recall_subset@1"), 0.5),)
 _RMEAN = (Sum("Rmean", ("mean R@10", "mean R@50"), 0.5),)
 _ITR_PREFIXES = (("i2t", "text_"), ("t2i", "image_"))
@@ -105,6 +109,7 @@ def _fashioniq(name: str, *notes: str) -> Protocol:
         "per category",
         sums=_RMEAN,
         missing="leave-out",
+        kept=(50, 0),
         notes=notes,
     )
 
@@ -152,13 +157,22 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         _fashioniq("fashioniq-original/1"),
         _fashioniq("fashioniq-val/1", "gallery: references and targets; the reference is removed"),
-        Protocol("cirr/1", _CIRR, "Recall@5", "in total", sums=_CIRR_SUM, missing="leave-out"),
+        Protocol(
+            "cirr/1",
+            _CIRR,
+            "Recall@5",
+            "in total",
+            sums=_CIRR_SUM,
+            missing="leave-out",
+            kept=_CIRR_KEPT,
+        ),
         Protocol(
             "cirr-soft/1",
             tuple(f"Recall@{k}" for k in (1, 2, 5, 10, 50, 100)) + _SUBSET,
             "Recall@5",
             "in total",
             missing="leave-out",
+            kept=_CIRR_KEPT,
             notes=("credit: the best target_soft value among the first K",),
         ),
         Protocol(
@@ -169,6 +183,7 @@ PROTOCOLS: dict[str, Protocol] = {
             sums=_CIRR_SUM,
             extra_queries=2,
             missing="leave-out",
+            kept=_CIRR_KEPT,
             notes=("as the test server counts: its keys 'version' and 'metric' are two misses",),
         ),
         Protocol(
@@ -178,6 +193,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "in total",
             slices=(Slices("mAP@10", "semantic_aspects", CIRCO_ASPECTS),),
             consecutive=True,
+            kept=(50, 0),
         ),
         _genecis("genecis/1"),
         *(_genecis(f"genecis-{task.replace('_', '-')}/1") for task in GENECIS_TASKS),

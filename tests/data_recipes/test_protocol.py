@@ -80,3 +80,10 @@ def test_an_unknown_protocol_is_named_with_the_nearest() -> None:
         protocol("clasification/1")
     with pytest.raises(DataError, match=r"'zzz'.*Known: classification/1, image-text/1"):
         protocol("zzz")
+
+
+def test_the_protocols_of_test_servers_keep_what_these_take() -> None:
+    kept = {name: p.kept for name, p in PROTOCOLS.items() if p.kept is not None}
+    cirr = {f"{name}/1": (50, 3) for name in ("cirr", "cirr-soft", "cirr-server")}
+    others = ("circo", "fashioniq-original", "fashioniq-val")
+    assert kept == cirr | {f"{name}/1": (50, 0) for name in others}

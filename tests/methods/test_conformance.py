@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bench.batches import Dealt
-from bench.learn import training_batches
 from bench.embed import batch as as_batch
 from bench.features import image_features
+from bench.learn import training_batches
 from bench.train import Engine, train
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import Task

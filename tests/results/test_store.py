@@ -274,3 +274,47 @@ def test_corrupted_failure_names_its_file(store: RecordStore) -> None:
     path.write_text("{")
     with pytest.raises(RecordError, match=r"k\.json: not JSON"):
         store.failures()
+
+
+def lists_of(n_queries: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "part": "dress",
+            "query_id": [f"q{i}" for i in range(n_queries)],
+            "candidates": [["a", "b"]] * n_queries,
+            "subset": [["b"]] * (n_queries - 1) + [None],
+        }
+    )
+
+
+def test_lists_read_back(store: RecordStore, make_record: Any) -> None:
+    record = make_record(n_queries=3)
+    store.write(record, lists=lists_of(3))
+    found = store.read_lists(record["key"])
+    assert found is not None
+    pd.testing.assert_frame_equal(found, lists_of(3))
+    assert isinstance(found["candidates"][0], list)
+    other = make_record(seed=2)
+    store.write(other)
+    assert store.read_lists(other["key"]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query_id": ["q0", "q0", "q1"]}, "query_id 'q0' appears more than once"),
+        ({"candidates": [["a"], ["b"], ["c", "c"]]}, "candidates of query 'q2' names an id twice"),
+        ({"candidates": [["a"], [1], ["c"]]}, "candidates of query 'q1' is no list of strings"),
+        ({"candidates": [["a"], None, ["c"]]}, "candidates of query 'q1' is no list of strings"),
+        ({"subset": [["a"], None, "c"]}, "subset of query 'q2' is no list of strings"),
+        ({"more": 1}, "lists have the columns"),
+    ],
+)
+def test_wrong_lists_are_refused(
+    store: RecordStore, make_record: Any, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecordError, match=message):
+        store.write(make_record(n_queries=3), lists=lists_of(3).assign(**change))
+    with pytest.raises(RecordError, match="lists have 3 rows, but n_queries is 200"):
+        store.write(make_record(), lists=lists_of(3))
+    assert store.keys() == []
