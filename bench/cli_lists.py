@@ -121,7 +121,7 @@ def datasets(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
 
 
 def build(name: str, out: Path, console: Console) -> None:
-    from data_recipes.core.dataset import build_dataset
+    from data_recipes.core.build import build_dataset
     from data_recipes.core.registry import recipe
 
     kind = recipe(name)

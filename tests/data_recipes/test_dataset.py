@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes.core.dataset import Dataset, build_dataset, check_dataset, open_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import Dataset, check_dataset, open_dataset
 from data_recipes.core.images import RawImage
 from data_recipes.core.model import DataError, Query, Task
 from tests.tiny import (
