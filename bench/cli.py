@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli_data import SHARDS, build, data_app
 from bench.cli_evaluate import evaluate
-from bench.cli_lists import SHARDS, build, data_app, datasets, methods
+from bench.cli_lists import datasets, methods
 from data_recipes.core.model import DataError
 
 app = typer.Typer(
@@ -80,11 +81,12 @@ def demo(
     Example: `promptgrid demo --out runs/demo`
     """
     from data_recipes.core.manifest import MANIFEST
+    from data_recipes.core.registry import recipe
 
     console = Console(soft_wrap=True)
     for name in ("openmoji-roles", "openmoji-composed"):
         if not (data / name / MANIFEST).is_file():
-            build(name, data, console)
+            build(recipe(name)(), data / name, console)
     _run(DEMO, out, data, cache, console)
 
 

@@ -41,6 +41,7 @@ from data_recipes.core.recipe import Recipe
 from data_recipes.core.task_files import write_task
 from data_recipes.core.workers import make_shards
 from data_recipes.core.write import (
+    COLUMNS,
     IMAGES_PER_SHARD,
     Failure,
     Job,
@@ -113,7 +114,7 @@ def build_dataset(
             _check_tasks(recipe, tasks, {row["id"] for row in rows} | {f.id for f in failures})
         shutil.rmtree(made / "tasks", ignore_errors=True)
         with naming(made):
-            index = pd.DataFrame(rows)
+            index = pd.DataFrame(rows, columns=list(COLUMNS))
             index.to_parquet(made / INDEX, index=False)
             entries = [write_task(task, made) for task in tasks]
         manifest = Manifest(

@@ -7,17 +7,20 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from ctypes import c_byte
 from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
+from pathlib import Path
 
 from data_recipes.core.model import DataError
 from data_recipes.core.write import Job, Unit, Written, make_shard
 
 POOL_FROM = 200  # images; fewer are read sooner than the processes start
 _REPORT_EVERY_S = 0.2
+_GRACE_S = 1.0
 
 
 def make_shards(
@@ -54,7 +57,7 @@ def _in_pool(
 ) -> list[Written]:
     # Neither fork (the parent may have threads) nor spawn (each worker would import everything).
     context = multiprocessing.get_context("forkserver")
-    tried, stop = context.Value("q", 0), context.Event()
+    tried, stop = context.Value("q", 0), context.RawValue(c_byte, 0)
     made: list[Written] = []
     pending: set[Future[Written]] = set()
 
@@ -65,7 +68,7 @@ def _in_pool(
             made.extend(future.result() for future in done)
             report(tried.value)
 
-    with ProcessPoolExecutor(workers, context, _begin, (tried, stop)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (Path.cwd(), tried, stop)) as pool:
         try:
             for unit in units:
                 pending.add(pool.submit(_make, unit, job))
@@ -77,7 +80,7 @@ def _in_pool(
                 "are kept, the same command continues: try fewer --workers"
             ) from None
         except BaseException:
-            stop.set()
+            stop.value = 1
             pool.shutdown(cancel_futures=True)
             raise
     return sorted(made, key=lambda written: written.name)
@@ -88,29 +91,37 @@ class _StoppedError(Exception):
 
 
 _tried: Synchronized[int]
-_stop: Event
+_stop: c_byte
 
 
-def _begin(tried: Synchronized[int], stop: Event) -> None:
-    """Make this process a worker that ends with the build, however the build ends."""
+def _begin(folder: Path, tried: Synchronized[int], stop: c_byte) -> None:
+    """Make this process a worker that ends with the build, however the build ends.
+
+    folder: the parent's working folder, to which relative paths refer.
+    """
     global _tried, _stop
     _tried, _stop = tried, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    os.chdir(folder)
+    threading.Thread(target=_end_with_the_build, daemon=True).start()
 
 
-def _follow_parent() -> None:
-    """A killed parent tells nobody; its workers would wait for work for ever."""
+def _end_with_the_build() -> None:
+    """A killed parent tells nobody, and a read that hangs sees no stop: both end here."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
+    while not _stop.value:
+        parent.join(_REPORT_EVERY_S)
+        if not parent.is_alive():
+            os._exit(1)
+    time.sleep(_GRACE_S)
     os._exit(1)
 
 
 def _tick(images: int) -> None:
     with _tried.get_lock():
         _tried.value += images
-    if _stop.is_set():
+    if _stop.value:
         raise _StoppedError
 
 

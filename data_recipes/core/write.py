@@ -23,6 +23,8 @@ from data_recipes.core.images import ImageError, ImageSource, RawImage
 from data_recipes.core.model import DataError
 
 IMAGES_PER_SHARD = 2_000
+COLUMNS = ("id", "shard", "size", "extension", "sha256", "offset")
+"""Of the index: sizes in bytes; offset: of the image's first byte in the tar file."""
 TEMPORARY = ".tmp-"
 _RECORD_VERSION = 1
 
@@ -83,7 +85,7 @@ class Failure:
 class Written:
     """A finished shard. There is no file where none of its images could be read.
 
-    rows: of the index: id, shard, size (bytes), extension, sha256, offset (bytes into the tar).
+    rows: of the index, one an image; its columns are `COLUMNS`.
     """
 
     name: str
