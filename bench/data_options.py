@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,8 @@ def _scalar(text: str) -> str | int | float | bool | None:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a finite number is expected")
     if isinstance(value, (list, dict)):
         raise ValueError("a single value is expected; quote text, --set 'key=\"[a]\"'")
     return value if isinstance(value, (str, int, float, type(None))) else text
@@ -118,9 +121,10 @@ def _line(detail: Any, values: dict[str, tuple[str, Any]]) -> str:
         return f"{flag}: required; give it with --set {flag}=VALUE"
     if detail["type"] == "value_error":
         return f"{flag}: {detail['ctx']['error']}"
-    hint = "; YAML reads yes, no, on and off as true and false: quote a word, --set 'key=\"no\"'"
     message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"{flag}: {message}, got {value!r}{hint if isinstance(value, bool) else ''}"
+    # YAML reads no and off as false, 1 as a number, nothing as null.
+    quote = "; quote text: --set 'key=\"no\"'" if detail["type"] == "string_type" else ""
+    return f"{flag}: {message}, got {value!r}{quote}"
 
 
 def _suggest(key: str, kind: type[Recipe]) -> str:
