@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -55,6 +55,8 @@ def data_build(
     """Build datasets into webdataset shards; the same command continues an interrupted build.
 
     Example: `promptgrid data build openmoji-roles --out shards --set size=128 --name roles-128`
+
+    From files of yours: `promptgrid data build circo --annotations DIR --images DIR`
     """
     from bench.data_options import BuildFlags, configured
     from data_recipes.core.build import plain_name
@@ -143,9 +145,11 @@ def data_list(out: Out = SHARDS, as_json: AsJson = False) -> None:
 
     Example: `promptgrid data list`
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    warnings = []
     for path in sorted(out.glob(f"*/{MANIFEST}")):
         manifest = read_manifest(path.parent)
+        warnings += [f"{manifest.name}: warning: {line}" for line in manifest.warnings]
         rows.append(
             {
                 "dataset": manifest.name,
@@ -154,13 +158,15 @@ def data_list(out: Out = SHARDS, as_json: AsJson = False) -> None:
                 "tasks": [f"{t.name} ({t.protocol})" for t in manifest.tasks],
                 "licence": manifest.licence,
                 "digest": manifest.digest[:12],
-                "warnings": manifest.warnings,
+                **({"warnings": manifest.warnings} if as_json else {}),
             }
         )
     if not rows and not as_json:
         typer.echo(f"{out}: nothing is built there; see `promptgrid data build --help`")
         return
     show(rows, as_json)
+    if warnings and not as_json:
+        Console(soft_wrap=True).print(Text("\n".join(warnings)))
 
 
 @data_app.command("show")

@@ -23,7 +23,7 @@ import pandas as pd
 import PIL
 
 from data_recipes.core import strict_json
-from data_recipes.core.claim import PREFIX, claimed
+from data_recipes.core.claim import claimed
 from data_recipes.core.failures import describe, failures_file, write_failures
 from data_recipes.core.images import ImageSource
 from data_recipes.core.manifest import (
@@ -181,9 +181,8 @@ def _building(folder: Path) -> Iterator[Path]:
                 yield building
             finally:
                 if not any(building.glob("dataset/images-*.tar")):
-                    for path in building.iterdir():
-                        if not path.name.startswith(PREFIX):
-                            shutil.rmtree(path)
+                    for name in ("dataset", "records", "replaced"):
+                        shutil.rmtree(building / name, ignore_errors=True)
     finally:
         with suppress(OSError):  # not empty
             building.rmdir()

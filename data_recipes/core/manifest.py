@@ -121,9 +121,11 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
+        recipe = raw.get("recipe", folder.name) if isinstance(raw, dict) else folder.name
+        named = "" if recipe == folder.name else f" --name {folder.name}"
         raise DataError(
             f"{path}: {where}: {first['msg']}; build the dataset again with "
-            f"`promptgrid data build {folder.name} --out {folder.parent} --force`"
+            f"`promptgrid data build {recipe}{named} --out {folder.parent} --force`"
         ) from None
     if manifest.schema_version != SCHEMA:
         raise DataError(

@@ -131,7 +131,7 @@ def test_two_variants_stand_side_by_side(run: Run) -> None:
         ),
         (
             f"{BUILD} --set note=no",
-            ["--set note: input should be a valid string, got False; quote text"],
+            ["--set note: input should be a valid string, got False; quote"],
         ),
         (f"{BUILD} --set share=x", ["--set share: input should be a valid number, got 'x'"]),
         (f"{BUILD} --set note=[a]", ["--set note=[a]: a single value is expected"]),
@@ -198,6 +198,7 @@ def test_one_dataset_is_shown_whole(run: Run, tmp_path: Path) -> None:
     assert cells == ["composed", "composed/1", "val", "evaluate", "2", "2", "1"]
     assert json.loads(run("show mine --json")[1]) == manifest("shards/mine")
     assert json.loads(run("list --json")[1])[0]["warnings"] == ["list.json: is short"]
+    assert run("list")[1].endswith("\nmine: warning: list.json: is short\n")
 
 
 def test_an_interrupted_build_says_how_to_continue(run: Run) -> None:

@@ -8,6 +8,7 @@ import os
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,31 @@ def test_a_source_with_several_images_is_never_cut(tmp_path: Path) -> None:
     assert [(f.id, f.path, f.reason) for f in made[0].failures] == [
         (f"1-{side}", str(tmp_path / "1.png"), reason) for side in ("left", "right")
     ]
+
+
+@dataclass(frozen=True)
+class Several:
+    """A source of some images."""
+
+    ids: tuple[str, ...]
+    path: None = None
+
+    def fingerprint(self) -> str:
+        return ""
+
+    def load(self, size: int | None) -> list[RawImage]:
+        raise AssertionError("cutting loads nothing")
+
+
+@given(st.lists(st.integers(1, 4), max_size=30), st.integers(1, 7))
+def test_units_are_full_and_in_order(sizes: list[int], per_shard: int) -> None:
+    sources = [Several(tuple(f"{n}/{i}" for i in range(size))) for n, size in enumerate(sizes)]
+    units = list(cut(sources, per_shard))
+    assert [source for unit in units for source in unit.sources] == sources
+    assert [unit.name for unit in units] == [f"images-{n:06d}.tar" for n in range(len(units))]
+    for unit, following in pairwise(units):
+        assert unit.images <= per_shard or len(unit.sources) == 1
+        assert unit.images + len(following.sources[0].ids) > per_shard
 
 
 def test_a_source_that_breaks_its_promise_is_refused(tmp_path: Path) -> None:
