@@ -107,38 +107,12 @@ def build_dataset(
             lambda tried: progress(tried, total) if progress else None,
         )
         failures = [failure for shard in shards for failure in shard.failures]
-        rows = [row for shard in shards for row in shard.rows]
+        read = {row["id"] for shard in shards for row in shard.rows}
         write_failures(failures_file(folder), failures)
-        _refuse_failures(recipe, folder, failures, len(rows), allow_missing)
+        _refuse_failures(recipe, folder, failures, len(read), allow_missing)
         if total is None:
-            _check_tasks(recipe, tasks, {row["id"] for row in rows} | {f.id for f in failures})
-        shutil.rmtree(made / "tasks", ignore_errors=True)
-        with naming(made):
-            index = pd.DataFrame(rows, columns=list(COLUMNS))
-            index.to_parquet(made / INDEX, index=False)
-            entries = [write_task(task, made) for task in tasks]
-        manifest = Manifest(
-            schema_version=SCHEMA,
-            name=name or recipe.name,
-            recipe=recipe.name,
-            recipe_version=recipe.version,
-            config=recipe.config.model_dump(mode="json"),
-            licence=recipe.licence,
-            attribution=recipe.attribution,
-            source=recipe.source,
-            images=len(rows),
-            digest="",
-            tasks=entries,
-            shards=[_entry(shard) for shard in shards if shard.rows],
-            index_sha256=file_sha256(made / INDEX),
-            warnings=recipe.warnings(),
-            missing=[_missing(failure, recipe) for failure in failures],
-        )
-        images = zip(index["id"], index["sha256"], strict=True)
-        digest = dataset_digest(manifest, images, made)
-        manifest = manifest.model_copy(update={"digest": digest})
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
-        write_whole(made / MANIFEST, f"{text}\n".encode())
+            _check_tasks(recipe, tasks, read | {failure.id for failure in failures})
+        manifest = _write_rest(recipe, name or recipe.name, tasks, shards, made)
         _put_in_place(made, folder, building / "replaced", manifest)
         return manifest
 
@@ -186,6 +160,40 @@ def _building(folder: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not empty
             building.rmdir()
+
+
+def _write_rest(
+    recipe: Recipe, name: str, tasks: Sequence[Task], shards: Sequence[Written], made: Path
+) -> Manifest:
+    """Write index, tasks and manifest beside the shards."""
+    shutil.rmtree(made / "tasks", ignore_errors=True)
+    with naming(made):
+        rows = [row for shard in shards for row in shard.rows]
+        index = pd.DataFrame(rows, columns=list(COLUMNS))
+        index.to_parquet(made / INDEX, index=False)
+        entries = [write_task(task, made) for task in tasks]
+    manifest = Manifest(
+        schema_version=SCHEMA,
+        name=name,
+        recipe=recipe.name,
+        recipe_version=recipe.version,
+        config=recipe.config.model_dump(mode="json"),
+        licence=recipe.licence,
+        attribution=recipe.attribution,
+        source=recipe.source,
+        images=len(index),
+        digest="",
+        tasks=entries,
+        shards=[_entry(shard) for shard in shards if shard.rows],
+        index_sha256=file_sha256(made / INDEX),
+        warnings=recipe.warnings(),
+        missing=[_missing(failure, recipe) for shard in shards for failure in shard.failures],
+    )
+    digest = dataset_digest(manifest, zip(index["id"], index["sha256"], strict=True), made)
+    manifest = manifest.model_copy(update={"digest": digest})
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
+    write_whole(made / MANIFEST, f"{text}\n".encode())
+    return manifest
 
 
 def _put_in_place(made: Path, folder: Path, replaced: Path, manifest: Manifest) -> None:
