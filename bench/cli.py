@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli_data import SHARDS, build, data_app
 from bench.cli_evaluate import evaluate
-from bench.cli_lists import SHARDS, build, data_app, datasets, methods
+from bench.cli_lists import datasets, methods
 from bench.cli_submit import submit
 from data_recipes.core.model import DataError
 
@@ -83,11 +84,12 @@ def demo(
     """
     from bench.study import study_datasets
     from data_recipes.core.manifest import MANIFEST
+    from data_recipes.core.registry import recipe
 
     console = Console(soft_wrap=True)
     for name in study_datasets(DEMO):
         if not (data / name / MANIFEST).is_file():
-            build(name, data, console)
+            build(recipe(name)(), data / name, console)
     _run(DEMO, out, data, cache, console)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.cli_lists import SHARDS, show
+from bench.cli_data import SHARDS
+from bench.cli_lists import show
 from data_recipes.core.model import DataError
 
 SERVERS = {

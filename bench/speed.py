@@ -25,7 +25,8 @@ from bench.features import image_features
 from bench.metrics import average_precision, recall
 from bench.provenance import provenance
 from bench.ranking import rank
-from data_recipes.core.dataset import build_dataset, open_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import open_dataset
 from data_recipes.core.model import Candidate, Query, RetrievalTask
 from data_recipes.core.registry import recipe
 from methods.coop import CoOp, CoOpConfig

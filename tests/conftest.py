@@ -20,7 +20,7 @@ settings.load_profile("unhurried")
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root in which the dataset "tiny" is built (5 shards). Read-only: copy to change it."""
-    from data_recipes.core.dataset import build_dataset
+    from data_recipes.core.build import build_dataset
     from tests.tiny import TinyRecipe
 
     root = tmp_path_factory.mktemp("shards")

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from data_recipes.core.dataset import build_dataset, check_dataset, open_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import check_dataset, open_dataset
 from data_recipes.core.recipe import Recipe
 from methods.core.backbone import Backbone
 from methods.core.contract import Method, TaskInfo

@@ -1,56 +1,24 @@
-"""Building a dataset's folder from a recipe, and opening it again.
+"""Opening a built dataset's folder, and checking all that lies in it.
 
 folder/manifest.json, index.parquet, images-000000.tar ..., tasks/<task>/<part>.*.jsonl
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
 
 import pandas as pd
 from PIL import Image
 
-from data_recipes.core import strict_json
-from data_recipes.core.images import PADS, RawImage, decode
-from data_recipes.core.manifest import (
-    MANIFEST,
-    SCHEMA,
-    Manifest,
-    Part,
-    TaskEntry,
-    read_manifest,
-)
-from data_recipes.core.model import (
-    Candidate,
-    DataError,
-    Query,
-    RetrievalTask,
-    Task,
-    TaskKind,
-)
-from data_recipes.core.protocol import protocol
-from data_recipes.core.recipe import Recipe
-from data_recipes.core.shards import (
-    IMAGES_PER_SHARD,
-    INDEX,
-    ShardReader,
-    file_sha256,
-    verify_shards,
-    write_shards,
-)
-
-FAILURES_SHOWN = 20
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PLAIN = "use letters, digits, '.', '_' and '-' (it names a file)"
+from data_recipes.core.images import PADS, decode
+from data_recipes.core.manifest import INDEX, MANIFEST, Manifest, dataset_digest, read_manifest
+from data_recipes.core.model import DataError, Task
+from data_recipes.core.shards import ShardReader, verify_shards
+from data_recipes.core.task_files import read_task
+from data_recipes.core.write import file_sha256
 
 
 @dataclass(frozen=True)
@@ -77,29 +45,7 @@ class Dataset:
 
     def task(self, name: str | None = None) -> Task:
         """Read a task (None: the default one). Raises DataError when files are missing."""
-        entry = self.manifest.task(name)
-        parts = [self._part(entry, part) for part in entry.parts]
-        return Task(
-            name=entry.name,
-            kind=cast(TaskKind, entry.kind),
-            protocol=entry.protocol,
-            train=parts[0] if entry.trains else None,
-            evaluate=tuple(parts[1:] if entry.trains else parts),
-            templates=tuple(entry.templates),
-        )
-
-    def _part(self, entry: TaskEntry, part: Part) -> RetrievalTask:
-        stem = self.folder / "tasks" / entry.name / part.name
-        queries = tuple(_query(raw) for raw in strict_json.read_lines(_queries_file(stem)))
-        candidates = tuple(
-            _candidate(raw) for raw in strict_json.read_lines(_candidates_file(stem))
-        )
-        if (len(queries), len(candidates)) != (part.queries, part.candidates):
-            raise DataError(
-                f"{stem}: {len(queries)} queries and {len(candidates)} candidates on disk, the "
-                f"manifest says {part.queries} and {part.candidates}; build the dataset again"
-            )
-        return RetrievalTask(part.name, queries, candidates)
+        return read_task(self.manifest.task(name), self.folder)
 
 
 def open_dataset(folder: Path) -> Dataset:
@@ -116,7 +62,11 @@ def check_dataset(folder: Path) -> list[str]:
         found.append(f"{index}: missing or different from the manifest")
     if found:
         return found
-    known = set(dataset.reader.index)
+    present = set(dataset.reader.index)
+    both = sorted(present & dataset.missing)
+    if both:
+        found.append(f"{folder / MANIFEST}: image {both[0]!r} is called missing, but is there")
+    known = present | dataset.missing
     for entry in dataset.manifest.tasks:
         try:
             parts = dataset.task(entry.name).parts()
@@ -125,9 +75,9 @@ def check_dataset(folder: Path) -> list[str]:
             continue
         for part in parts:
             found += [f"{entry.name}/{part.name}: {line}" for line in part.problems(known)]
-    if not found and _digest(dataset.manifest, pd.read_parquet(index), folder) != (
-        dataset.manifest.digest
-    ):
+    rows = pd.read_parquet(index, columns=["id", "sha256"])
+    images = zip(rows["id"], rows["sha256"], strict=True)
+    if not found and dataset_digest(dataset.manifest, images, folder) != dataset.manifest.digest:
         found.append(f"{folder / 'tasks'}: content differs from the manifest (digest)")
     for image_id, data in dataset.reader.stream():
         try:
@@ -135,182 +85,3 @@ def check_dataset(folder: Path) -> list[str]:
         except DataError as error:
             found.append(str(error))
     return found
-
-
-def build_dataset(recipe: Recipe, folder: Path, per_shard: int = IMAGES_PER_SHARD) -> Manifest:
-    """Build `recipe` into `folder`, whole or not at all (written beside it, then renamed).
-
-    Every image is decoded once; all failures come in one report.
-
-    Raises:
-        DataError: unreadable images, duplicate ids, tasks that do not fit together, or a folder
-            that is not empty and no built dataset.
-    """
-    tasks = recipe.tasks()
-    for task in tasks:
-        protocol(task.protocol)
-    misnamed = _name_problems(tasks)
-    if misnamed:
-        raise DataError(_report(recipe.name, "problem(s) in the tasks", misnamed))
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise DataError(
-            f"{folder}: not empty, and is no built dataset, so it is not replaced; give another "
-            "folder"
-        )
-    part_folder = folder.with_name(f".{folder.name}.building-{os.getpid()}")
-    shutil.rmtree(part_folder, ignore_errors=True)
-    try:
-        failures: list[str] = []
-        shards, index = write_shards(_decodable(recipe, failures), part_folder, per_shard)
-        if failures:
-            raise DataError(_report(recipe.name, "image(s) cannot be read", failures))
-        if index.empty:
-            raise DataError(f"dataset {recipe.name!r} was not built: it has no image")
-        known = set(index["id"])
-        wrong = [
-            f"task {task.name}/{part.name}: {line}"
-            for task in tasks
-            for part in task.parts()
-            for line in part.problems(known)
-        ]
-        if wrong:
-            raise DataError(_report(recipe.name, "problem(s) in the tasks", wrong))
-        index.to_parquet(part_folder / INDEX, index=False)
-        entries = [_write_task(task, part_folder) for task in tasks]
-        manifest = Manifest(
-            schema_version=SCHEMA,
-            name=recipe.name,
-            recipe_version=recipe.version,
-            config=recipe.config.model_dump(mode="json"),
-            licence=recipe.licence,
-            attribution=recipe.attribution,
-            source=recipe.source,
-            images=len(index),
-            digest="",
-            tasks=entries,
-            shards=shards,
-            index_sha256=file_sha256(part_folder / INDEX),
-            warnings=recipe.warnings(),
-        )
-        manifest = manifest.model_copy(update={"digest": _digest(manifest, index, part_folder)})
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
-        (part_folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        part_folder.rename(folder)
-        return manifest
-    finally:
-        shutil.rmtree(part_folder, ignore_errors=True)
-
-
-def _digest(manifest: Manifest, index: pd.DataFrame, folder: Path) -> str:
-    """The dataset's identity: its images' and task files' content, not its cut into shards."""
-    return strict_json.digest(
-        {
-            "name": manifest.name,
-            "recipe_version": manifest.recipe_version,
-            "config": manifest.config,
-            # Only where there are any, as they are written into the manifest.
-            **({"missing": sorted(m.id for m in manifest.missing)} if manifest.missing else {}),
-            "images": sorted(zip(index["id"], index["sha256"], strict=True)),
-            "tasks": [
-                {
-                    "entry": entry.model_dump(mode="json", exclude_defaults=True),
-                    "files": {
-                        path.name: file_sha256(path)
-                        for path in sorted((folder / "tasks" / entry.name).iterdir())
-                    },
-                }
-                for entry in manifest.tasks
-            ],
-        }
-    )
-
-
-def _name_problems(tasks: Sequence[Task]) -> list[str]:
-    """Names of tasks and parts become file names: plain, and each once."""
-    found = [] if tasks else ["there is no task"]
-    for name, count in Counter(task.name for task in tasks).items():
-        if count > 1:
-            found.append(f"two tasks are called {name!r}")
-        if not _NAME.fullmatch(name):
-            found.append(f"task {name!r}: {_PLAIN}")
-    for task in tasks:
-        if not task.evaluate:
-            found.append(f"task {task.name}: no part to evaluate")
-        for name, count in Counter(part.name for part in task.parts()).items():
-            if count > 1:
-                found.append(f"task {task.name}: two parts are called {name!r}")
-            if not _NAME.fullmatch(name):
-                found.append(f"part {name!r} of task {task.name}: {_PLAIN}")
-    return found
-
-
-def _decodable(recipe: Recipe, failures: list[str]) -> Iterator[RawImage]:
-    for source in recipe.images():
-        try:
-            yield from source.load(getattr(recipe.config, "image_size", None))
-        except (DataError, OSError) as error:
-            failures.append(str(error))
-
-
-def _report(name: str, what: str, lines: list[str]) -> str:
-    shown = "\n  ".join(lines[:FAILURES_SHOWN])
-    rest = len(lines) - FAILURES_SHOWN
-    more = f"\n  ... and {rest} more" if rest > 0 else ""
-    return f"dataset {name!r} was not built: {len(lines)} {what}:\n  {shown}{more}"
-
-
-def _write_task(task: Task, folder: Path) -> TaskEntry:
-    parts = []
-    for part in task.parts():
-        stem = folder / "tasks" / task.name / part.name
-        strict_json.write_lines(_queries_file(stem), (_compact(q) for q in part.queries))
-        strict_json.write_lines(_candidates_file(stem), (_compact(c) for c in part.candidates))
-        groups = len({query.group for query in part.queries})
-        parts.append(
-            Part(
-                name=part.name,
-                queries=len(part.queries),
-                candidates=len(part.candidates),
-                groups=groups,
-            )
-        )
-    return TaskEntry(
-        name=task.name,
-        kind=task.kind,
-        protocol=task.protocol,
-        templates=list(task.templates),
-        parts=parts,
-        trains=task.train is not None,
-    )
-
-
-def _queries_file(stem: Path) -> Path:
-    return stem.with_name(stem.name + ".queries.jsonl")
-
-
-def _candidates_file(stem: Path) -> Path:
-    return stem.with_name(stem.name + ".candidates.jsonl")
-
-
-def _compact(value: Query | Candidate) -> dict[str, Any]:
-    """A dataclass as JSON without its default values."""
-    bare = type(value)(id="")
-    return {
-        f.name: (dict(v) if f.name == "meta" else list(v) if isinstance(v, tuple) else v)
-        for f in fields(value)
-        if (v := getattr(value, f.name)) != getattr(bare, f.name)
-    }
-
-
-_TUPLES = ("relevant", "credit", "excluded", "subset", "gallery")
-
-
-def _query(raw: dict[str, Any]) -> Query:
-    values: dict[str, Any] = {k: tuple(v) if k in _TUPLES else v for k, v in raw.items()}
-    return Query(**values)
-
-
-def _candidate(raw: dict[str, Any]) -> Candidate:
-    return Candidate(**raw)

@@ -13,12 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data_recipes.core import strict_json
 from data_recipes.core.model import DataError
 
 JPEG_QUALITY = 95
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
+
+
+class ImageError(DataError):
+    """An image that cannot be decoded. reason: why, without the name of the file or image."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ImageSource(Protocol):
@@ -69,7 +78,8 @@ class RawImage:
 
     def fingerprint(self) -> str:
         """By content."""
-        return hashlib.sha256(self.data).hexdigest()
+        content = hashlib.sha256(self.data).hexdigest()
+        return strict_json.digest([content, self.extension, dict(self.meta)])
 
     def load(self, size: int | None) -> list[RawImage]:
         """The image itself, once it is seen to be readable."""
@@ -93,8 +103,8 @@ class ImageFile:
         return (self.id,)
 
     def fingerprint(self) -> str:
-        """By place, size and time of change."""
-        return file_fingerprint(self.path)
+        """By place, size and time of change, and by what is stored beside the image."""
+        return f"{file_fingerprint(self.path)}, {strict_json.canonical(dict(self.meta))}"
 
     def load(self, size: int | None) -> list[RawImage]:
         """The file's bytes, or a smaller picture in the same format."""
@@ -118,18 +128,31 @@ def open_fully(data: bytes, source: str) -> tuple[Image.Image, str]:
     """(RGB image, file ending) of encoded bytes, every pixel decoded.
 
     Raises:
-        DataError: naming `source` (file or id) and the reason.
+        ImageError: naming `source` (file or id) and the reason.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB"), _ENDINGS.get(image.format or "", "img")
     except Exception as error:
-        reason = str(error).replace(repr(data), "") or type(error).__name__
-        raise DataError(f"{source}: not a readable image ({len(data)} bytes): {reason}") from None
+        reason = _reason(data, error)
+        raise ImageError(
+            f"{source}: not a readable image ({len(data)} bytes): {reason}", reason
+        ) from None
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    """Why `data` cannot be decoded: what it is where that can be told, else Pillow's reason."""
+    if not data:
+        return "empty file"
+    if data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        return "an HTML page (a failed download)"
+    if isinstance(error, UnidentifiedImageError):  # its text holds a memory address
+        return "not an image of a format that Pillow reads"
+    return str(error) or type(error).__name__
 
 
 def decode(data: bytes, source: str) -> Image.Image:
-    """Decode an image fully to RGB. Raises DataError naming `source` (file, id) and the reason."""
+    """Decode an image fully to RGB. Raises ImageError naming `source` (file, id) and the reason."""
     return open_fully(data, source)[0]
 
 

@@ -6,15 +6,18 @@ and not how it was cut into shards, so that re-sharding keeps every result valid
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from data_recipes.core import strict_json
 from data_recipes.core.model import DataError
+from data_recipes.core.write import file_sha256
 
 MANIFEST = "manifest.json"
+INDEX = "index.parquet"
 SCHEMA = 1
 
 
@@ -60,10 +63,14 @@ class TaskEntry(_Strict):
 
 
 class Manifest(_Strict):
-    """What lies in a built dataset's folder."""
+    """What lies in a built dataset's folder.
+
+    recipe: the recipe's name, which `name` is too unless the user chose another.
+    """
 
     schema_version: int
     name: str
+    recipe: str
     recipe_version: int
     config: dict[str, Any]
     licence: str
@@ -76,6 +83,14 @@ class Manifest(_Strict):
     index_sha256: str
     warnings: list[str]
     missing: list[Missing] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unnamed_recipe(cls, raw: Any) -> Any:
+        """Earlier builds had no name but the recipe's."""
+        if isinstance(raw, dict) and "name" in raw:
+            return {"recipe": raw["name"], **raw}
+        return raw
 
     def task(self, name: str | None) -> TaskEntry:
         """The task called `name`, or the default task for None. Raises DataError."""
@@ -106,9 +121,11 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
+        recipe = raw.get("recipe", folder.name) if isinstance(raw, dict) else folder.name
+        named = "" if recipe == folder.name else f" --name {folder.name}"
         raise DataError(
             f"{path}: {where}: {first['msg']}; build the dataset again with "
-            f"`promptgrid data build {folder.name} --out {folder.parent} --force`"
+            f"`promptgrid data build {recipe}{named} --out {folder.parent} --force`"
         ) from None
     if manifest.schema_version != SCHEMA:
         raise DataError(
@@ -116,3 +133,30 @@ def read_manifest(folder: Path) -> Manifest:
             f"build the dataset again"
         )
     return manifest
+
+
+def dataset_digest(manifest: Manifest, images: Iterable[tuple[str, str]], folder: Path) -> str:
+    """The dataset's identity: its images' and task files' content, not its name or its shards.
+
+    images: (id, sha256) of each image. folder: where the task files of the manifest's tasks are.
+    """
+    return strict_json.digest(
+        {
+            "name": manifest.recipe,
+            "recipe_version": manifest.recipe_version,
+            "config": manifest.config,
+            # Only where there are any, as they are written into the manifest.
+            **({"missing": sorted(m.id for m in manifest.missing)} if manifest.missing else {}),
+            "images": sorted(images),
+            "tasks": [
+                {
+                    "entry": entry.model_dump(mode="json", exclude_defaults=True),
+                    "files": {
+                        path.name: file_sha256(path)
+                        for path in sorted((folder / "tasks" / entry.name).iterdir())
+                    },
+                }
+                for entry in manifest.tasks
+            ],
+        }
+    )

@@ -1,117 +1,23 @@
-"""Webdataset shards: written with an index, read in order or at random.
+"""Webdataset shards, read in order or at random (`write.py` writes them).
 
-A sample's key is its image id, percent-encoded (webdataset cuts keys at the first dot). The
-index says in which shard and at which byte an image lies, so that samples, not shards, can be
+The index says in which shard and at which byte an image lies, so that samples, not shards, can be
 dealt to ranks and a truncated shard is noticed before training.
 """
 
 from __future__ import annotations
 
-import hashlib
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote
 
 import pandas as pd
 import webdataset as wds
 from PIL import Image
 
-from data_recipes.core import strict_json
-from data_recipes.core.images import RawImage, decode
-from data_recipes.core.manifest import Shard
+from data_recipes.core.images import decode
+from data_recipes.core.manifest import INDEX, Shard
 from data_recipes.core.model import DataError
-
-INDEX = "index.parquet"
-IMAGES_PER_SHARD = 2_000
-
-
-def encode_key(image_id: str) -> str:
-    """Image id -> webdataset key: percent-encoded, dots too. `decode_key` is its inverse."""
-    return quote(image_id, safe="").replace(".", "%2E")
-
-
-def decode_key(key: str) -> str:
-    """Webdataset key -> image id."""
-    return unquote(key)
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_shards(
-    images: Iterable[RawImage], folder: Path, per_shard: int = IMAGES_PER_SHARD
-) -> tuple[list[Shard], pd.DataFrame]:
-    """Write `images` as tar shards into `folder`; returns the shards and the index.
-
-    index columns: id, shard, offset (bytes into the tar), size (bytes), extension, sha256.
-    Equal input gives equal bytes (no times, no user names in the tar).
-
-    Raises:
-        DataError: an image id occurs twice or is empty, or an extension cannot be stored.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, dict[str, Any]] = {}
-    names: list[str] = []
-    writer: wds.TarWriter | None = None
-    try:
-        for count, image in enumerate(images):
-            _refuse_unstorable(image)
-            if image.id in rows:
-                raise DataError(f"image id {image.id!r} occurs twice; ids must be unique")
-            if count % per_shard == 0:
-                if writer is not None:
-                    writer.close()
-                names.append(f"images-{len(names):06d}.tar")
-                writer = wds.TarWriter(str(folder / names[-1]), encoder=False, mtime=0)
-            assert writer is not None
-            meta = strict_json.canonical({"id": image.id, **image.meta}).encode()
-            writer.write(
-                {"__key__": encode_key(image.id), image.extension: image.data, "json": meta}
-            )
-            rows[image.id] = {
-                "id": image.id,
-                "shard": names[-1],
-                "size": len(image.data),
-                "extension": image.extension,
-                "sha256": hashlib.sha256(image.data).hexdigest(),
-            }
-    finally:
-        if writer is not None:
-            writer.close()
-    for name in names:
-        with tarfile.open(folder / name) as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")
-                if extension != "json":
-                    rows[decode_key(key)]["offset"] = member.offset_data
-    index = pd.DataFrame(list(rows.values()))
-    shards = [
-        Shard(
-            name=name,
-            samples=int((index["shard"] == name).sum()),
-            bytes=(folder / name).stat().st_size,
-            sha256=file_sha256(folder / name),
-        )
-        for name in names
-    ]
-    return shards, index
-
-
-def _refuse_unstorable(image: RawImage) -> None:
-    """A tar member's name is `key.extension`; "json" is the sample's own metadata."""
-    if not image.id:
-        raise DataError("an image has an empty id; every image needs one")
-    if not image.extension.isalnum() or image.extension == "json":
-        raise DataError(
-            f"image {image.id!r}: the extension {image.extension!r} cannot be stored; use one like "
-            "'png' or 'jpg'"
-        )
+from data_recipes.core.write import decode_key, file_sha256
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench import cli
-from data_recipes.core.dataset import build_dataset
+from data_recipes.core.build import build_dataset
 from data_recipes.core.recipe import Folders
 from results.report import write_report
 from results.store import RecordStore

@@ -13,7 +13,8 @@ from PIL import Image
 
 from bench import features
 from bench.features import image_features
-from data_recipes.core.dataset import Dataset, build_dataset, open_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import Dataset, open_dataset
 from data_recipes.core.images import RawImage
 from methods.core.backbone import Backbone
 from tests.tiny import TinyConfig, TinyRecipe

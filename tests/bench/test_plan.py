@@ -12,7 +12,7 @@ from bench import fields
 from bench.plan import Plan, plan
 from bench.study import MethodEntry, RunOptions, Study
 from bench.study_file import StudyError
-from data_recipes.core.dataset import build_dataset
+from data_recipes.core.build import build_dataset
 from methods.core.backbone import Backbone
 from tests.tiny import TINY_SPEC, TinyConfig, TinyRecipe
 

@@ -17,7 +17,8 @@ from bench.ranking import rank
 from bench.submit import choose, submittable, title, write_files
 from bench.summary import RankedPart, over_sets, summary
 from bench.top import lists_table, top_lists
-from data_recipes.core.dataset import build_dataset, open_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import open_dataset
 from data_recipes.core.model import DataError
 from data_recipes.core.protocol import protocol
 from data_recipes.core.recipe import Folders

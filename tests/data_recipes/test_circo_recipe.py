@@ -9,7 +9,8 @@ import pytest
 
 from data_recipes.circo import CIRCO, CIRCOConfig
 from data_recipes.core import strict_json
-from data_recipes.core.dataset import build_dataset, check_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import check_dataset
 from data_recipes.core.model import DataError
 from data_recipes.core.recipe import Folders
 from tests.pack import DATA, needs_pack, write

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from data_recipes.cirr import CIRR, CIRRConfig
-from data_recipes.core.dataset import build_dataset, check_dataset, open_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import check_dataset, open_dataset
 from data_recipes.core.model import DataError
 from data_recipes.core.photos import named_images
 from data_recipes.core.recipe import Folders

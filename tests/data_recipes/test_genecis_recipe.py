@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_recipes.core.dataset import build_dataset, check_dataset, open_dataset
+from data_recipes.core.build import build_dataset
+from data_recipes.core.dataset import check_dataset, open_dataset
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import DataError
 from data_recipes.core.protocol import GENECIS_TASKS

@@ -71,6 +71,14 @@ def test_a_strange_manifest_is_refused(
     assert "build the dataset again" in str(caught.value)
 
 
+def test_the_command_that_mends_a_renamed_dataset_names_its_recipe(
+    tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    folder = changed(tiny_dataset.folder, tmp_path / "mine", name="mine", images="24")
+    with pytest.raises(DataError, match="`promptgrid data build tiny --name mine --out "):
+        read_manifest(folder)
+
+
 def test_a_cut_manifest_is_refused(tiny_dataset: Dataset, tmp_path: Path) -> None:
     text = (tiny_dataset.folder / MANIFEST).read_text()
     (tmp_path / MANIFEST).write_text(text[: len(text) // 2])

@@ -5,25 +5,17 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from data_recipes.core.images import RawImage
-from data_recipes.core.manifest import Shard
 from data_recipes.core.model import DataError
 from data_recipes.core.shards import (
-    INDEX,
     ShardReader,
     decode,
-    decode_key,
-    encode_key,
-    file_sha256,
     verify_shards,
-    write_shards,
 )
+from tests.shard_files import raw_images, write_images
 from tests.tiny import png
 
 
@@ -51,34 +43,10 @@ STRANGE_IDS = (
 )
 
 
-def raw_images(count: int) -> list[RawImage]:
-    return [RawImage(f"i{n}", png((10 * n, 0, 0), n), "png", {"n": n}) for n in range(count)]
-
-
-def written(
-    folder: Path, images: list[RawImage], per_shard: int = 2
-) -> tuple[list[Shard], pd.DataFrame]:
-    """Shards of `images` in `folder`, with their index on disk."""
-    shards, index = write_shards(images, folder, per_shard)
-    index.to_parquet(folder / INDEX, index=False)
-    return shards, index
-
-
-def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
-    first, _ = written(tmp_path / "a", raw_images(5))
-    second, _ = written(tmp_path / "b", raw_images(5))
-    assert first == second
-    assert [shard.samples for shard in first] == [2, 2, 1]
-    for shard in first:
-        assert (tmp_path / "a" / shard.name).read_bytes() == (
-            tmp_path / "b" / shard.name
-        ).read_bytes()
-
-
 @pytest.mark.parametrize("per_shard", [1, 3, 100])
 def test_images_are_read_back_by_id_and_in_order(tmp_path: Path, per_shard: int) -> None:
     images = raw_images(7)
-    written(tmp_path, images, per_shard)
+    write_images(tmp_path, images, per_shard)
     reader = ShardReader.open(tmp_path)
     assert list(reader.stream()) == [(image.id, image.data) for image in images]
     for image in reversed(images):
@@ -89,41 +57,15 @@ def test_images_are_read_back_by_id_and_in_order(tmp_path: Path, per_shard: int)
 
 def test_strange_ids_survive(tmp_path: Path) -> None:
     images = [RawImage(name, png((n, 0, 0), n), "png") for n, name in enumerate(STRANGE_IDS)]
-    written(tmp_path, images, per_shard=4)
+    write_images(tmp_path, images, per_shard=4)
     reader = ShardReader.open(tmp_path)
     assert list(reader.index) == list(STRANGE_IDS)
     assert dict(reader.stream()) == {image.id: image.data for image in images}
     assert all(reader.read(image.id) == image.data for image in images)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_keys_are_plain_and_invertible(image_id: str) -> None:
-    key = encode_key(image_id)
-    assert decode_key(key) == image_id
-    assert key.isascii()
-    assert not set("./ ") & set(key)
-
-
-@pytest.mark.parametrize(
-    ("images", "reason"),
-    [
-        ([RawImage("x", b"1", "png"), RawImage("x", b"2", "png")], "'x' occurs twice"),
-        ([RawImage("", b"1", "png")], "an image has an empty id"),
-        ([RawImage("x", b"1", "json")], "'x': the extension 'json'"),
-        ([RawImage("x", b"1", ".png")], "'x': the extension '.png'"),
-        ([RawImage("x", b"1", "")], "'x': the extension ''"),
-    ],
-)
-def test_images_that_a_shard_cannot_hold_are_refused(
-    tmp_path: Path, images: list[RawImage], reason: str
-) -> None:
-    with pytest.raises(DataError) as caught:
-        write_shards(images, tmp_path)
-    assert reason in str(caught.value)
-
-
 def test_an_unknown_id_is_refused(tmp_path: Path) -> None:
-    written(tmp_path, raw_images(2))
+    write_images(tmp_path, raw_images(2))
     with pytest.raises(DataError, match="image 'nobody' is not in the shards"):
         ShardReader.open(tmp_path).read("nobody")
 
@@ -134,7 +76,7 @@ def test_a_missing_index_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_shard_is_noticed_on_opening(tmp_path: Path) -> None:
-    shards, _ = written(tmp_path, raw_images(5))
+    shards, _ = write_images(tmp_path, raw_images(5))
     (tmp_path / shards[1].name).unlink()
     with pytest.raises(DataError, match=r"images-000001\.tar: missing shard; build"):
         ShardReader.open(tmp_path)
@@ -142,7 +84,7 @@ def test_a_missing_shard_is_noticed_on_opening(tmp_path: Path) -> None:
 
 
 def test_a_truncated_shard_is_noticed_on_opening(tmp_path: Path) -> None:
-    shards, index = written(tmp_path, raw_images(4))
+    shards, index = write_images(tmp_path, raw_images(4))
     path = tmp_path / shards[1].name
     last = index.iloc[3]
     path.write_bytes(path.read_bytes()[: last["offset"] + last["size"] - 1])
@@ -153,7 +95,7 @@ def test_a_truncated_shard_is_noticed_on_opening(tmp_path: Path) -> None:
 
 
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
-    shards, index = written(tmp_path, raw_images(4))
+    shards, index = write_images(tmp_path, raw_images(4))
     path = tmp_path / shards[0].name
     data = bytearray(path.read_bytes())
     data[index.iloc[0]["offset"] + 40] ^= 1
@@ -164,9 +106,8 @@ def test_a_changed_byte_is_found(tmp_path: Path) -> None:
 
 
 def test_intact_shards_verify(tmp_path: Path) -> None:
-    shards, _ = written(tmp_path, raw_images(4))
+    shards, _ = write_images(tmp_path, raw_images(4))
     assert verify_shards(tmp_path, shards) == []
-    assert file_sha256(tmp_path / shards[0].name) == shards[0].sha256
 
 
 WHOLE = png((200, 0, 0), 1, 32)
