@@ -33,7 +33,7 @@ def summary(rules: Protocol, parts: Sequence[RankedPart]) -> Metrics:
     for part in parts:
         prefix = prefixes[part.task.name] if prefixes else ""
         found |= {f"{prefix}{name}": v for name, v in part_metrics(rules, part).items()}
-    return found | _sums(rules, found)
+    return found | _made(rules, found)
 
 
 def over_sets(rules: Protocol, sets: Mapping[str, Metrics]) -> Metrics:
@@ -46,7 +46,7 @@ def over_sets(rules: Protocol, sets: Mapping[str, Metrics]) -> Metrics:
         return several[0]
     found = {f"{name}/{metric}": v for name, one in sets.items() for metric, v in one.items()}
     found |= {f"mean {metric}": mean([one[metric] for one in several]) for metric in several[0]}
-    return found | _sums(rules, found)
+    return found | _made(rules, found)
 
 
 def over_folds(folds: Sequence[Metrics]) -> Metrics:
@@ -90,10 +90,20 @@ def mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present and len(present) == len(values) else None
 
 
-def _sums(rules: Protocol, found: Metrics) -> Metrics:
-    made: Metrics = {}
-    for one in rules.sums:
-        terms = [value for term in one.terms if (value := found.get(term)) is not None]
-        if len(terms) == len(one.terms):
-            made[one.name] = one.scale * sum(terms)
+def harmonic(first: float, second: float) -> float:
+    """2ab / (a + b), 0 where both are 0: CoCoOp's H of base and new accuracy."""
+    return 2 * first * second / (first + second) if first + second else 0.0
+
+
+def _made(rules: Protocol, found: Metrics) -> Metrics:
+    """The metrics made of others, where all their terms are there."""
+
+    def values(terms: Sequence[str]) -> list[float]:
+        there = [value for term in terms if (value := found.get(term)) is not None]
+        return there if len(there) == len(terms) else []
+
+    made: Metrics = {
+        one.name: one.scale * sum(terms) for one in rules.sums if (terms := values(one.terms))
+    }
+    made |= {one.name: harmonic(*terms) for one in rules.harmonics if (terms := values(one.terms))}
     return made
