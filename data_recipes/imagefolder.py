@@ -115,7 +115,9 @@ class ImageFolderRecipe(Recipe):
         if "train" not in self.files:
             return ["there is no train/, so no method can learn on this dataset"]
         without = sorted(set(self.files["test"]) - set(self.files["train"]))
-        return [f"{len(without)} class(es) without training images: {without[0]}"] * bool(without)
+        if without:
+            return [f"{len(without)} class(es) without training images: {without[0]}"]
+        return []
 
 
 def class_files(root: Path) -> dict[str, list[Path]]:
