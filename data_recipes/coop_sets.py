@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_recipes.coop_sets_table import SETS, CoOpSet, image_names
+from data_recipes.coop_sets_table import SETS, CoOpSet, image_file
 from data_recipes.core import official
 from data_recipes.core.classification import Labelled, Splits, classification_tasks
 from data_recipes.core.folders import AnnotationFolder, ImageFolder
@@ -50,7 +50,7 @@ class CoOpRecipe(Recipe):
         """Every image of the three splits, by its path in the split file."""
         folder = ImageFolder(self.folder("images"))
         return [
-            ImageFile(path, folder.find(*image_names(folder, self.table, path)))
+            ImageFile(path, image_file(folder, self.table, path))
             for path in named_images(self.tasks())
         ]
 

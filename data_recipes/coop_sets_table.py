@@ -7,7 +7,7 @@ Folders, split files and prompts: KaiyangZhou/CoOp, `DATASETS.md`, `datasets/`,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from data_recipes.core.folders import ImageFolder
 
@@ -112,14 +112,18 @@ SETS: dict[str, CoOpSet] = {
 }
 
 
-def image_names(folder: ImageFolder, one: CoOpSet, path: str) -> list[str]:
-    """Where an image of a set may lie below the user's folder, best first, for `find`.
+def image_file(folder: ImageFolder, one: CoOpSet, path: str) -> Path:
+    """Where an image of a set lies below the user's folder.
 
     path: as the split file has it, relative to the set's folder of images. The user's folder may
-    hold all sets, be the set's own, or be its folder of images. A bare name is looked for in the
-    last case only: numbers such as "1514522.jpg" occur in several sets.
+    hold all sets, be the set's own, or be its folder of images. Only there a bare name will do:
+    numbers such as "1514522.jpg" occur in several sets.
+
+    Raises:
+        DataError: several files could be meant.
     """
+    root = folder.root
+    if root.resolve().name == one.inside and (root / path).is_file():
+        return root / path
     inside = PurePosixPath(one.inside, path)
-    names = [str(PurePosixPath(one.folder, inside)), str(inside)]
-    last = folder.root.resolve().name
-    return [*names, path] if one.inside and last == one.inside else names
+    return folder.find(str(PurePosixPath(one.folder, inside)), str(inside))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_recipes import fdrd
-from data_recipes.coop_sets_table import SETS, image_names
+from data_recipes.coop_sets_table import SETS, image_file
 from data_recipes.core import official
 from data_recipes.core.digests import stranger
 from data_recipes.core.folders import AnnotationFolder, ImageFolder
@@ -107,7 +107,7 @@ class FDRD(Recipe):
         }
         tables = {domain.name: SETS[DOMAINS[domain.name][0]] for domain in self.domains}
         return [
-            ImageFile(i, folder.find(*image_names(folder, tables[i.split("/")[0]], paths[i])))
+            ImageFile(i, image_file(folder, tables[i.split("/")[0]], paths[i]))
             for i in named_images(_task(domain, "plain") for domain in self.domains)
         ]
 

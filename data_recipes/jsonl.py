@@ -231,7 +231,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield number, strict_json.loads(line, f"{path}:{number}")
+                    yield number, strict_json.loads(line.rstrip("\n"), f"{path}:{number}")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8: {error.reason}") from None
 

@@ -128,7 +128,8 @@ def fdrd(root: Path) -> World:
 
     flowers = [f"king's crown_image_{n:05d}" for n in range(4)]
     for split, keys in (("test", flowers[:2]), ("train", flowers[2:])):
-        rows = {k: record(k, 0, 4, class_name="king's crown", number=k[-5:]) for k in keys}
+        more = {"class_name": "king's crown", "positive": "A king's crown."}
+        rows = {k: record(k, 0, 4, number=k[-5:], **more) for k in keys}
         write(root / f"annotations/FDRD/{split}/flower_{split}.json", rows)
     planes = {f"BAE 146-200_{n}": record(n, 1, 4) for n in ("0934710", "0934711")}
     write(root / "annotations/FDRD/test/plane_test.json", planes)
