@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -305,15 +304,11 @@ def _compact(value: Query | Candidate) -> dict[str, Any]:
     }
 
 
-_IDS = ("relevant", "excluded", "subset", "gallery")
+_TUPLES = ("relevant", "credit", "excluded", "subset", "gallery")
 
 
 def _query(raw: dict[str, Any]) -> Query:
-    # Interned: with a gallery of its own for each query, ids repeat millions of times.
-    values: dict[str, Any] = {
-        k: tuple(map(sys.intern, v)) if k in _IDS else tuple(v) if k == "credit" else v
-        for k, v in raw.items()
-    }
+    values: dict[str, Any] = {k: tuple(v) if k in _TUPLES else v for k, v in raw.items()}
     return Query(**values)
 
 
