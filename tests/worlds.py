@@ -6,58 +6,15 @@ options and how many images it should build. The conformance tests build each.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from data_recipes.core.recipe import Folders
+from tests.raw import World, both, lines, pictures, write
+from tests.worlds_composed import circo, cirr, fashioniq, genecis
 
 WNIDS = ("n01440764", "n01443537", "n01484850", "n01491361")
-
-
-@dataclass(frozen=True)
-class World:
-    """What the user would name. images: how many are built; options: fields of the Config."""
-
-    folders: Folders
-    images: int
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def pictures(root: Path, names: Iterable[str]) -> int:
-    """Write a small picture of its own colour for every name; returns how many."""
-    count = 0
-    for count, name in enumerate(names, 1):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        colour = hashlib.sha256(name.encode()).digest()
-        kind = "PNG" if path.suffix == ".png" else "JPEG"
-        Image.new("RGB", (10 + count % 3, 8), (colour[0], colour[1], colour[2])).save(path, kind)
-    return count
-
-
-def write(path: Path, value: Any) -> Path:
-    """A JSON file, its folders made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8")
-    return path
-
-
-def lines(path: Path, rows: Iterable[Any]) -> Path:
-    """A file of lines: texts as they are, anything else as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    texts = (row if isinstance(row, str) else json.dumps(row) for row in rows)
-    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def _both(root: Path) -> Folders:
-    return Folders(annotations=root / "annotations", images=root / "images")
 
 
 def _embedded(images: int) -> Callable[[Path], World]:
@@ -74,7 +31,7 @@ def coop_set(split: str, inside: str) -> Callable[[Path], World]:
                 rows[of].append([f"c{label}/{label}_{number}.jpg", label, name])
         write(root / "annotations" / split, rows)
         names = [f"{inside}/{row[0]}" for part in rows.values() for row in part]
-        return World(_both(root), pictures(root / "images", names))
+        return World(both(root), pictures(root / "images", names))
 
     return make
 
@@ -88,7 +45,7 @@ def fgvc_aircraft(root: Path) -> World:
         rows = [f"{part}{label:06d} {name}" for label, name in enumerate(variants)]
         lines(root / f"annotations/images_variant_{split}.txt", rows)
         names += [f"images/{row.split()[0]}.jpg" for row in rows]
-    return World(_both(root), pictures(root / "images", names))
+    return World(both(root), pictures(root / "images", names))
 
 
 def imagenet(root: Path) -> World:
@@ -100,7 +57,7 @@ def imagenet(root: Path) -> World:
     names += [f"imagenet-sketch/images/{w}/sketch_0.JPEG" for w in WNIDS]
     names += [f"imagenet-adversarial/imagenet-a/{w}/0.jpg" for w in WNIDS[1:3]]
     names += [f"imagenet-rendition/imagenet-r/{w}/art_0.jpg" for w in WNIDS[2:]]
-    return World(_both(root), pictures(root / "images", names))
+    return World(both(root), pictures(root / "images", names))
 
 
 def classnames(folder: Path) -> Path:
@@ -114,7 +71,7 @@ def shifted(names: list[str]) -> Callable[[Path], World]:
 
     def make(root: Path) -> World:
         classnames(root / "annotations")
-        return World(_both(root), pictures(root / "images", names))
+        return World(both(root), pictures(root / "images", names))
 
     return make
 
@@ -139,7 +96,7 @@ def fdrd(root: Path) -> World:
     names = [f"oxford_flowers/jpg/image_{n:05d}.jpg" for n in range(4)]
     names += [f"fgvc_aircraft/images/{n}.jpg" for n in ("0934710", "0934711")]
     names += [f"dtd/images/banded/{name}" for name in textures]
-    return World(_both(root), pictures(root / "images", names))
+    return World(both(root), pictures(root / "images", names))
 
 
 def karpathy(name: str, path: Callable[[str, int], tuple[str, str]]) -> Callable[[Path], World]:
@@ -161,7 +118,7 @@ def karpathy(name: str, path: Callable[[str, int], tuple[str, str]]) -> Callable
                 if split != "restval" or name == "coco":
                     names.append(f"{folder}/{file}")
         write(root / f"annotations/dataset_{name}.json", {"dataset": name, "images": images})
-        return World(_both(root), pictures(root / "images", names))
+        return World(both(root), pictures(root / "images", names))
 
     return make
 
@@ -198,43 +155,37 @@ def jsonl(root: Path) -> World:
             }
         )
         lines(root / f"annotations/{split}.jsonl", rows)
-    return World(_both(root), pictures(root / "images", names))
+    return World(both(root), pictures(root / "images", names))
 
 
-def _worlds() -> dict[str, Callable[[Path], World]]:
-    from tests.worlds_composed import circo, cirr, fashioniq, genecis
-
-    v2 = "imagenetv2-matched-frequency-format-val"
-    return {
-        "openmoji-roles": _embedded(2746),
-        "openmoji-composed": _embedded(1494),
-        "caltech101": coop_set("split_zhou_Caltech101.json", "101_ObjectCategories"),
-        "oxford_pets": coop_set("split_zhou_OxfordPets.json", "images"),
-        "stanford_cars": coop_set("split_zhou_StanfordCars.json", "stanford_cars"),
-        "oxford_flowers": coop_set("split_zhou_OxfordFlowers.json", "jpg"),
-        "food101": coop_set("split_zhou_Food101.json", "food-101/images"),
-        "fgvc_aircraft": fgvc_aircraft,
-        "sun397": coop_set("split_zhou_SUN397.json", "SUN397"),
-        "dtd": coop_set("split_zhou_DescribableTextures.json", "dtd/images"),
-        "eurosat": coop_set("split_zhou_EuroSAT.json", "2750"),
-        "ucf101": coop_set("split_zhou_UCF101.json", "ucf101/UCF-101-midframes"),
-        "imagenet": imagenet,
-        "imagenetv2": shifted([f"{v2}/{n}/a.jpeg" for n in range(4)]),
-        "imagenet_sketch": shifted([f"imagenet-sketch/images/{w}/0.JPEG" for w in WNIDS]),
-        "imagenet_a": shifted([f"imagenet-a/{w}/0.jpg" for w in WNIDS[:2]]),
-        "imagenet_r": shifted([f"imagenet-r/{w}/0.jpg" for w in WNIDS[2:]]),
-        "fdrd": fdrd,
-        "flickr30k": karpathy(
-            "flickr30k", lambda split, n: ("flickr30k-images", f"1007{len(split)}{n}.jpg")
-        ),
-        "coco": karpathy("coco", _coco),
-        "imagefolder": imagefolder,
-        "jsonl": jsonl,
-        "fashioniq": fashioniq,
-        "cirr": cirr,
-        "circo": circo,
-        "genecis": genecis,
-    }
-
-
-WORLDS = _worlds()
+V2 = "imagenetv2-matched-frequency-format-val"
+WORLDS: dict[str, Callable[[Path], World]] = {
+    "openmoji-roles": _embedded(2746),
+    "openmoji-composed": _embedded(1494),
+    "caltech101": coop_set("split_zhou_Caltech101.json", "101_ObjectCategories"),
+    "oxford_pets": coop_set("split_zhou_OxfordPets.json", "images"),
+    "stanford_cars": coop_set("split_zhou_StanfordCars.json", "stanford_cars"),
+    "oxford_flowers": coop_set("split_zhou_OxfordFlowers.json", "jpg"),
+    "food101": coop_set("split_zhou_Food101.json", "food-101/images"),
+    "fgvc_aircraft": fgvc_aircraft,
+    "sun397": coop_set("split_zhou_SUN397.json", "SUN397"),
+    "dtd": coop_set("split_zhou_DescribableTextures.json", "dtd/images"),
+    "eurosat": coop_set("split_zhou_EuroSAT.json", "2750"),
+    "ucf101": coop_set("split_zhou_UCF101.json", "ucf101/UCF-101-midframes"),
+    "imagenet": imagenet,
+    "imagenetv2": shifted([f"{V2}/{n}/a.jpeg" for n in range(4)]),
+    "imagenet_sketch": shifted([f"imagenet-sketch/images/{w}/0.JPEG" for w in WNIDS]),
+    "imagenet_a": shifted([f"imagenet-a/{w}/0.jpg" for w in WNIDS[:2]]),
+    "imagenet_r": shifted([f"imagenet-r/{w}/0.jpg" for w in WNIDS[2:]]),
+    "fdrd": fdrd,
+    "flickr30k": karpathy(
+        "flickr30k", lambda split, n: ("flickr30k-images", f"1007{len(split)}{n}.jpg")
+    ),
+    "coco": karpathy("coco", _coco),
+    "imagefolder": imagefolder,
+    "jsonl": jsonl,
+    "fashioniq": fashioniq,
+    "cirr": cirr,
+    "circo": circo,
+    "genecis": genecis,
+}

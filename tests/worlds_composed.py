@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.worlds import World, _both, pictures, write
+from tests.raw import World, both, pictures, write
 
 
 def fashioniq(root: Path) -> World:
@@ -21,7 +21,7 @@ def fashioniq(root: Path) -> World:
             ]
             write(root / f"annotations/captions/cap.{category}.{split}.json", records)
             write(root / f"annotations/image_splits/split.{category}.{split}.json", images)
-    return World(_both(root), pictures(root / "images", names))
+    return World(both(root), pictures(root / "images", names))
 
 
 def cirr(root: Path) -> World:
@@ -43,7 +43,7 @@ def cirr(root: Path) -> World:
             record |= {"target_hard": members[1], "target_soft": {members[1]: 1.0}}
         write(root / f"annotations/captions/cap.rc2.{split}.json", [record])
         write(root / f"annotations/image_splits/split.rc2.{split}.json", paths)
-    return World(_both(root), pictures(root / "images", names))
+    return World(both(root), pictures(root / "images", names))
 
 
 def circo(root: Path) -> World:
@@ -64,7 +64,7 @@ def circo(root: Path) -> World:
     files = [{"file_name": f"{n:012d}.jpg", "id": n} for n in range(1, 6)]
     write(root / "annotations/image_info_unlabeled2017.json", {"images": files})
     names = [f"unlabeled2017/{row['file_name']}" for row in files]
-    return World(_both(root), pictures(root / "images", names))
+    return World(both(root), pictures(root / "images", names))
 
 
 def genecis(root: Path) -> World:
@@ -94,4 +94,4 @@ def genecis(root: Path) -> World:
             write(root / f"annotations/{change}_{task}.json", templates)
     pictures(root / "images/vg", ["11.jpg", "12.jpg"])
     pictures(root / "images/coco", [f"{n:012d}.jpg" for n in (21, 22, 23)])
-    return World(_both(root), 4 + 3)
+    return World(both(root), 4 + 3)

@@ -14,7 +14,8 @@ from data_recipes.coop_sets_table import SETS
 from data_recipes.core import registry
 from data_recipes.core.model import DataError
 from data_recipes.core.recipe import Folders
-from tests.worlds import WORLDS, lines, pictures, write
+from tests.raw import lines, pictures, write
+from tests.worlds import WORLDS
 
 SPLIT: dict[str, list[list[Any]]] = {
     "train": [["a/1.jpg", 0, "big_dog"], ["b/1.jpg", 1, "cat"]],

@@ -14,7 +14,8 @@ from data_recipes.core.model import DataError
 from data_recipes.core.recipe import Folders
 from data_recipes.fdrd_recipe import FDRD
 from tests.pack import DATA, needs_pack
-from tests.worlds import WORLDS, pictures, write
+from tests.raw import pictures, write
+from tests.worlds import WORLDS
 
 
 @pytest.fixture

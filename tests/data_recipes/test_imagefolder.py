@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from data_recipes.core.model import DataError
 from data_recipes.core.recipe import Folders
 from data_recipes.imagefolder import ImageFolderConfig, ImageFolderRecipe
-from tests.worlds import lines, pictures
+from tests.raw import lines, pictures
 
 
 def recipe(root: Path, **options: Any) -> ImageFolderRecipe:

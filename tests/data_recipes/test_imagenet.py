@@ -12,7 +12,8 @@ from data_recipes.core.model import DataError
 from data_recipes.core.recipe import Folders
 from data_recipes.imagenet import ImageNet, ImageNetConfig
 from data_recipes.imagenet_shifted import ImageNetA, ImageNetR, ImageNetV2, read_classnames
-from tests.worlds import WNIDS, WORLDS, classnames, lines, pictures
+from tests.raw import lines, pictures
+from tests.worlds import WNIDS, WORLDS, classnames
 
 
 @pytest.fixture

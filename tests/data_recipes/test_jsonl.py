@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from data_recipes.core.model import Candidate, DataError, Query
 from data_recipes.core.recipe import Folders
 from data_recipes.jsonl import JsonLines, JsonLinesConfig, read_part
-from tests.worlds import lines
+from tests.raw import lines
 
 RED, BLUE = {"candidate": "red", "image": "red.png"}, {"candidate": "blue", "image": "b/blue.png"}
 QUERY = {"query": "q1", "image": "red.png", "text": "make it blue", "relevant": ["blue"]}

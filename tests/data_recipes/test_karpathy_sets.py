@@ -13,7 +13,8 @@ from data_recipes.core.model import DataError
 from data_recipes.core.recipe import Folders
 from data_recipes.karpathy_sets import Coco, CocoConfig, Flickr30k, KarpathyConfig
 from tests.pack import DATA, needs_pack
-from tests.worlds import WORLDS, pictures, write
+from tests.raw import pictures, write
+from tests.worlds import WORLDS
 
 
 @pytest.fixture
