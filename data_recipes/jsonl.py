@@ -72,10 +72,12 @@ class _Line(BaseModel):
     @field_validator("image")
     @classmethod
     def _inside(cls, value: str | None) -> str | None:
-        path = PurePosixPath(value or "-")
-        if value is not None and (not value or path.is_absolute() or ".." in path.parts):
+        if value is None:
+            return None
+        path = PurePosixPath(value)
+        if not path.parts or path.is_absolute() or ".." in path.parts:
             raise ValueError("must be a path below the folder of images")
-        return value
+        return path.as_posix()  # "./a.png" and "a.png" are one image
 
 
 class _CandidateLine(_Line):

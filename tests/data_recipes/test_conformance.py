@@ -58,7 +58,7 @@ def test_it_has_a_page(name: str) -> None:
     text = page(name).read_text(encoding="utf-8")
     assert re.search(rf"\b{name}\b", text)
     assert re.search(rf"promptgrid data build (.* )?({name}|<name>)(?![\w-])", text)
-    for word in ("icence", "shot", "rotocol"):
+    for word in ("icence", "shot"):
         assert word in text, f"{page(name).name} says nothing of {word!r}"
     for protocol in open_protocols(name):
         assert names(text, protocol), f"{page(name).name} does not name {protocol}"

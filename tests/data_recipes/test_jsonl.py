@@ -13,7 +13,7 @@ from data_recipes.core.recipe import Folders
 from data_recipes.jsonl import JsonLines, JsonLinesConfig, read_part
 from tests.raw import lines
 
-RED, BLUE = {"candidate": "red", "image": "red.png"}, {"candidate": "blue", "image": "b/blue.png"}
+RED, BLUE = {"candidate": "red", "image": "./red.png"}, {"candidate": "blue", "image": "b/blue.png"}
 QUERY = {"query": "q1", "image": "red.png", "text": "make it blue", "relevant": ["blue"]}
 
 
@@ -112,6 +112,7 @@ def test_classification_when_it_is_said(tmp_path: Path) -> None:
         (QUERY | {"relevant": [3]}, r":1: query 'q1': field 'relevant.0': Input should be a valid"),
         (QUERY | {"query": 3}, r":1: query 3: field 'query': Input should be a valid string"),
         (QUERY | {"image": "../a.png"}, r":1: query 'q1': field 'image': must be a path below"),
+        (QUERY | {"image": ""}, r":1: query 'q1': field 'image': must be a path below"),
         (QUERY | {"image": "/a.png"}, r":1: query 'q1': field 'image': must be a path below"),
         (QUERY | {"relevant": ["green"]}, r":1: query 'q1': relevant names 'green', which is no "),
         (QUERY | {"gallery": ["green"]}, r":1: query 'q1': gallery names 'green', which is no ca"),
