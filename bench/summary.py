@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.metrics import Ints
-from bench.ranking import Rankings
+from bench.ranking import NEVER, Rankings
 from data_recipes.core.model import RetrievalTask
 from data_recipes.core.protocol import Protocol
 
@@ -34,7 +34,7 @@ def summary(rules: Protocol, parts: Sequence[RankedPart]) -> Metrics:
     for part in parts:
         prefix = prefixes[part.task.name] if prefixes else ""
         found |= {f"{prefix}{name}": v for name, v in part_metrics(rules, part).items()}
-    return found | _sums(rules, found)
+    return found | _made(rules, found)
 
 
 def over_sets(rules: Protocol, sets: Mapping[str, Metrics]) -> Metrics:
@@ -47,7 +47,7 @@ def over_sets(rules: Protocol, sets: Mapping[str, Metrics]) -> Metrics:
         return several[0]
     found = {f"{name}/{metric}": v for name, one in sets.items() for metric, v in one.items()}
     found |= {f"mean {metric}": mean([one[metric] for one in several]) for metric in several[0]}
-    return found | _sums(rules, found)
+    return found | _made(rules, found)
 
 
 def of_task(rules: Protocol, parts: Sequence[RankedPart]) -> Metrics:
@@ -90,9 +90,10 @@ def part_metrics(rules: Protocol, part: RankedPart) -> Metrics:
         for tag in slices.values:
             inside = np.array([tag in of for of in tags])
             found[slices.name(tag)] = float(values[inside].mean()) if inside.any() else None
-    for name in rules.statistics:
-        found[name] = rank_statistic(name, part.rankings.ranks[:, 0])
-    return found
+    best = part.rankings.ranks[:, 0]
+    # What is never retrieved stands behind the whole gallery.
+    best = np.where((best == NEVER) | (best == 0), part.rankings.gallery + 1, best)
+    return found | {name: rank_statistic(name, best) for name in rules.statistics}
 
 
 def rank_statistic(name: str, best: Ints) -> float:
@@ -113,10 +114,20 @@ def mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present and len(present) == len(values) else None
 
 
-def _sums(rules: Protocol, found: Metrics) -> Metrics:
-    made: Metrics = {}
-    for one in rules.sums:
-        terms = [value for term in one.terms if (value := found.get(term)) is not None]
-        if len(terms) == len(one.terms):
-            made[one.name] = one.scale * sum(terms)
+def harmonic(first: float, second: float) -> float:
+    """2ab / (a + b), 0 where both are 0: CoCoOp's H of base and new accuracy."""
+    return 2 * first * second / (first + second) if first + second else 0.0
+
+
+def _made(rules: Protocol, found: Metrics) -> Metrics:
+    """The metrics made of others, where all their terms are there."""
+
+    def values(terms: Sequence[str]) -> list[float]:
+        there = [value for term in terms if (value := found.get(term)) is not None]
+        return there if len(there) == len(terms) else []
+
+    made: Metrics = {
+        one.name: one.scale * sum(terms) for one in rules.sums if (terms := values(one.terms))
+    }
+    made |= {one.name: harmonic(*terms) for one in rules.harmonics if (terms := values(one.terms))}
     return made

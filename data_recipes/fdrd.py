@@ -24,10 +24,13 @@ from data_recipes.core.model import Candidate, Query, RetrievalTask
 Gallery = Literal["plain", "credit-identical", "hard"]
 
 
-def read_tasks(path: Path, gallery: Gallery = "plain") -> tuple[RetrievalTask, RetrievalTask]:
+def read_tasks(
+    path: Path, gallery: Gallery = "plain", prefix: str = ""
+) -> tuple[RetrievalTask, RetrievalTask]:
     """(i2t, t2i) of one domain's file.
 
-    Query ids and candidate ids are the file's keys (a hard negative is "<key>#<number>").
+    Query ids and candidate ids are the file's keys (a hard negative is "<key>#<number>"); image
+    ids are the keys behind `prefix`, which tells domains apart.
 
     Raises:
         DataError: naming file, record, field, id and the number of further cases.
@@ -72,8 +75,12 @@ def read_tasks(path: Path, gallery: Gallery = "plain") -> tuple[RetrievalTask, R
     for key, caption, name in zip(keys, captions, classes, strict=True):
         relevant = tuple(same[caption]) if gallery == "credit-identical" else (key,)
         own = (*keys, *hard[key]) if gallery == "hard" else None
-        queries["i2t"].append(Query(key, image=key, relevant=relevant, gallery=own, group=name))
-        queries["t2i"].append(Query(key, text=caption, relevant=relevant, group=name, cluster=key))
+        queries["i2t"].append(
+            Query(key, image=prefix + key, relevant=relevant, gallery=own, group=name)
+        )
+        queries["t2i"].append(
+            Query(key, text=caption, relevant=relevant, group=name, cluster=prefix + key)
+        )
     return (
         RetrievalTask(
             "i2t",
@@ -81,6 +88,8 @@ def read_tasks(path: Path, gallery: Gallery = "plain") -> tuple[RetrievalTask, R
             tuple(Candidate(id=key, text=text) for key, text in texts.items()),
         ),
         RetrievalTask(
-            "t2i", tuple(queries["t2i"]), tuple(Candidate(id=key, image=key) for key in keys)
+            "t2i",
+            tuple(queries["t2i"]),
+            tuple(Candidate(id=key, image=prefix + key) for key in keys),
         ),
     )

@@ -40,13 +40,34 @@ def read_images(path: Path, split: str = "test", captions: int | None = None) ->
     Raises:
         DataError: naming file, record, field, id and the number of further cases.
     """
+    return _images(path, strict_json.read(path), split, captions)
+
+
+def read_splits(path: Path, splits: Sequence[str]) -> dict[str, list[Image]]:
+    """Those of `splits` that the file has, each as `read_images` gives it.
+
+    A file that says no splits has the first of `splits` alone.
+
+    Raises:
+        DataError: as `read_images`, for any of the splits; none of them is there.
+    """
     raw = strict_json.read(path)
+    rows = raw.get("images") if isinstance(raw, dict) else raw
+    rows = rows if isinstance(rows, list) else []
+    said = {row["split"] for row in rows if isinstance(row, dict) and "split" in row}
+    found = [split for split in splits if split in said] if said else list(splits[:1])
+    if not found:
+        raise DataError(f"{path}: has no image of the split {' or '.join(map(repr, splits))}")
+    return {split: _images(path, raw, split, None) for split in found}
+
+
+def _images(path: Path, raw: Any, split: str, captions: int | None) -> list[Image]:
     if isinstance(raw, dict) and "images" in raw:
         images = _dataset(path, raw["images"], split)
     elif isinstance(raw, dict):
         images = _ids(path, raw)
     else:
-        images = _lists(path, official.read_records(path, "images with captions"), split)
+        images = _lists(path, official.records(path, raw, "images with captions"), split)
     if not images:
         raise DataError(f"{path}: has no image of the split {split!r}")
     official.unique(path, [image.id for image in images], "image")

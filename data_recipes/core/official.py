@@ -45,7 +45,10 @@ def read_as(path: Path, kind: type[T], what: str) -> T:
 
     what: what the file should hold, for the message ("the captions of one category").
     """
-    value = strict_json.read(path)
+    return _as(path, strict_json.read(path), kind, what)
+
+
+def _as(path: Path, value: Any, kind: type[T], what: str) -> T:
     if not isinstance(value, kind):
         raise DataError(
             f"{path}: holds {kind_of(value)}, expected {_NAMES[kind]}: {what}; is it another file?"
@@ -57,16 +60,33 @@ def read_as(path: Path, kind: type[T], what: str) -> T:
 
 def read_records(path: Path, what: str) -> list[dict[str, Any]]:
     """A list of JSON objects, at least one."""
-    records = read_as(path, list, what)
+    return records(path, strict_json.read(path), what)
+
+
+def records(path: Path, value: Any, what: str) -> list[dict[str, Any]]:
+    """`read_records` of a file that is parsed already."""
+    rows = _as(path, value, list, what)
     refuse(
         path,
         (
             f"record {i}: is {kind_of(r)}, expected an object"
-            for i, r in enumerate(records)
+            for i, r in enumerate(rows)
             if not isinstance(r, dict)
         ),
     )
-    return records
+    return rows
+
+
+def text_lines(path: Path) -> list[str]:
+    """A text file's lines. Raises DataError where it is empty, not UTF-8, or has a blank line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; fetch it again") from None
+    if not lines:
+        raise DataError(f"{path}: the file is empty; fetch it again")
+    refuse(path, (f"line {i} is blank" for i, line in enumerate(lines, 1) if not line.strip()))
+    return lines
 
 
 def column(

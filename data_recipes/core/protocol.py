@@ -26,6 +26,14 @@ class Sum:
 
 
 @dataclass(frozen=True)
+class Harmonic:
+    """A metric made of two others: their harmonic mean, 0 where one of them is 0."""
+
+    name: str
+    terms: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Slices:
     """The mean of `metric` over the queries that have a value in their `meta[key]`, by value."""
 
@@ -46,6 +54,7 @@ class Protocol:
     statistics: of each query's best rank: "medr" (floor of the median) and "meanr".
     prefixes: (part, prefix): parts that are told apart in the metric's name ("text_R@1").
     sums: computed from the metrics above, with several sets (categories) from their means.
+    harmonics: computed as the sums are; their terms may name sets ("base/accuracy").
     fold: images per fold; the result is the mean over consecutive folds. None: one fold.
     extra_queries: added to the denominator (see `cirr-server`).
     missing: what `evaluate` does by default about queries without a prediction. "leave-out" is
@@ -68,6 +77,7 @@ class Protocol:
     slices: tuple[Slices, ...] = ()
     prefixes: tuple[tuple[str, str], ...] = ()
     sums: tuple[Sum, ...] = ()
+    harmonics: tuple[Harmonic, ...] = ()
     fold: int | None = None
     extra_queries: int = 0
     missing: Literal["refuse", "leave-out"] = "refuse"
@@ -154,6 +164,21 @@ PROTOCOLS: dict[str, Protocol] = {
             ("recall@1", "recall@5", "recall@10", "recall@50", "map@10"),
             "recall@1",
             "per kind of edit",
+        ),
+        Protocol(
+            "base-to-new/1",
+            ("accuracy",),
+            "H",
+            "per class",
+            harmonics=(Harmonic("H", ("base/accuracy", "new/accuracy")),),
+            notes=("trained on the base classes; each part is classified among its own classes",),
+        ),
+        Protocol(
+            "domain-generalisation/1",
+            ("accuracy",),
+            "accuracy",
+            "per class",
+            notes=("trained on ImageNet; the mean is over the shifted test sets alone",),
         ),
         _fashioniq("fashioniq-original/1"),
         _fashioniq("fashioniq-val/1", "gallery: references and targets; the reference is removed"),

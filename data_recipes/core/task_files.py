@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -82,5 +83,12 @@ def _compact(value: Query | Candidate) -> dict[str, Any]:
 
 
 def _query(raw: dict[str, Any]) -> Query:
-    values: dict[str, Any] = {k: tuple(v) if k in _TUPLES else v for k, v in raw.items()}
+    values: dict[str, Any] = {
+        k: tuple(map(_shared, v)) if k in _TUPLES else v for k, v in raw.items()
+    }
     return Query(**values)
+
+
+def _shared(value: Any) -> Any:
+    """One object for each id: queries with galleries of their own name the same ids many times."""
+    return sys.intern(value) if isinstance(value, str) else value

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from bench.ranking import Rankings
-from bench.summary import RankedPart, mean, over_folds, over_sets, rank_statistic, summary
+from bench.summary import (
+    RankedPart,
+    harmonic,
+    mean,
+    over_folds,
+    over_sets,
+    rank_statistic,
+    summary,
+)
 from data_recipes.core.model import Candidate, Query, RetrievalTask
 from data_recipes.core.protocol import protocol
 
@@ -56,6 +64,22 @@ def test_several_sets_are_named_and_averaged_without_weights() -> None:
     assert found["Rmean"] == 0.8125
     assert over_sets(rules, {"dress": sets["dress"]}) == sets["dress"]
     assert "Rmean" not in sets["dress"]
+
+
+def test_base_to_new_has_a_harmonic_mean() -> None:
+    rules = protocol("base-to-new/1")
+    base, new = summary(rules, [part("base", [1, 1, 1, 2])]), summary(rules, [part("new", [1, 2])])
+    found = over_sets(rules, {"base": base, "new": new})
+    assert (found["base/accuracy"], found["new/accuracy"]) == (0.75, 0.5)
+    assert found["H"] == pytest.approx(0.6)
+    assert found["mean accuracy"] == 0.625
+    assert "H" not in over_sets(rules, {"base": base})
+    assert "H" not in over_sets(rules, {"base": base, "old": new})
+
+
+def test_the_harmonic_mean_with_a_zero_is_zero() -> None:
+    assert harmonic(0.0, 0.8) == harmonic(0.0, 0.0) == 0.0
+    assert harmonic(0.8, 0.2) == harmonic(0.2, 0.8) == pytest.approx(0.32)
 
 
 def test_a_slice_without_queries_is_none_not_zero() -> None:

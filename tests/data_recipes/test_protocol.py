@@ -16,7 +16,7 @@ from data_recipes.core.protocol import PROTOCOLS, newest, protocol
 def test_every_protocol_is_versioned_and_computable(name: str) -> None:
     rules = protocol(name)
     assert re.fullmatch(r"[a-z0-9-]+/[1-9]\d*", rules.name)
-    assert rules.headline in rules.metrics
+    assert rules.headline in {*rules.metrics, *(made.name for made in rules.harmonics)}
     assert len(set(rules.metrics)) == len(rules.metrics)
     ranks = np.array([[1]])
     for metric in rules.metrics:
@@ -34,6 +34,8 @@ def test_published_definitions_do_not_change_silently() -> None:
     composed = ("recall@1", "recall@5", "recall@10", "recall@50", "map@10")
     assert {name: (p.metrics, p.headline) for name, p in PROTOCOLS.items()} == {
         "classification/1": (("accuracy", "recall@5"), "accuracy"),
+        "base-to-new/1": (("accuracy",), "H"),
+        "domain-generalisation/1": (("accuracy",), "accuracy"),
         "image-text/1": (("recall@1", "recall@5", "recall@10"), "recall@1"),
         "composed/1": (composed, "recall@1"),
         "fashioniq-original/1": ((*r_1_5_10, "R@50"), "R@10"),
@@ -55,6 +57,11 @@ def test_published_definitions_do_not_change_silently() -> None:
         "fdrd-credit-identical/1": (r_1_5_10, "R@1"),
         "fdrd-hard/1": (r_1_5_10, "R@1"),
     }
+
+
+def test_base_to_new_is_the_harmonic_mean_of_its_two_parts() -> None:
+    (made,) = protocol("base-to-new/1").harmonics
+    assert (made.name, made.terms) == ("H", ("base/accuracy", "new/accuracy"))
 
 
 @pytest.mark.parametrize(
