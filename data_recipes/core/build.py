@@ -249,8 +249,14 @@ def _refuse_failures(
             f"{head}{len(failures)} of {read + len(failures)} images cannot be read:\n"
             f"{describe(failures)}\nall of them: {table}\n"
             "mend them and give the same command again (what is done stays done), or add "
-            "--allow-missing to build without them"
+            f"--allow-missing to build without them{_fewer_splits(recipe)}"
         )
+
+
+def _fewer_splits(recipe: Recipe) -> str:
+    """The third way out, where the recipe took every split whose annotations it found."""
+    everything = getattr(recipe.config, "splits", ()) is None
+    return "; --split NAME builds one split alone" if everything else ""
 
 
 def _refuse_foreign(folder: Path) -> None:
