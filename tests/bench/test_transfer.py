@@ -9,11 +9,18 @@ import pytest
 import torch
 
 from bench.cell import Cell, run_cell
+from bench.plan import plan
 from bench.run import run_leased, trained_in
+from bench.study import Study
 from cluster.gang import RankContext
+from data_recipes.core.build import build_dataset
+from data_recipes.core.recipe import Folders
+from data_recipes.imagefolder import ImageFolderRecipe
 from results.frames import label_of, load
 from results.store import RecordStore
 from tests.cells import run_on_ranks, tiny_cells
+from tests.raw import pictures
+from tests.tiny import TINY_SPEC
 
 
 def lease(cell: Cell, out: Path) -> dict[str, Any]:
@@ -109,3 +116,55 @@ def test_source_and_zero_shots_belong_together(
     source = {"source": "tiny/image-text"} if 0 not in shots else {}
     with pytest.raises(ValueError, match="source"):
         tiny_cells(tiny_data, tmp_path, shots=shots, **source)
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of four classes with a base-to-new task."""
+    root = tmp_path_factory.mktemp("animals")
+    names = ("ant", "bee", "cat", "dog")
+    pictures(
+        root / "images",
+        [f"{s}/{c}/{n}.png" for s in ("train", "test") for c in names for n in range(3)],
+    )
+    build_dataset(
+        ImageFolderRecipe(folders=Folders(images=root / "images")),
+        root / "shards/animals",
+        name="animals",
+    )
+    return root / "shards"
+
+
+def test_base_classes_teach_new_ones_and_the_headline_is_the_harmonic_mean(
+    animals: Path, tmp_path: Path
+) -> None:
+    (cell,) = tiny_cells(animals, tmp_path, datasets=["animals/base-to-new"])
+    result = run_cell(cell)
+    assert result is not None
+    metrics = result.record["metrics"]
+    base, new = metrics["base/accuracy"], metrics["new/accuracy"]
+    assert result.record["headline"] == "H"
+    assert metrics["H"] == pytest.approx(2 * base * new / (base + new) if base + new else 0.0)
+    assert sorted(result.queries["part"].unique()) == ["base", "new"]
+
+
+def test_a_context_of_each_class_has_none_for_new_classes(animals: Path, tmp_path: Path) -> None:
+    csc = {"name": "coop", "label": "csc", "config": {"n_ctx": 2, "class_specific": True}}
+    study = {
+        "name": "s",
+        "backbone": TINY_SPEC.model_dump(),
+        "datasets": ["animals", "animals/base-to-new"],
+        "methods": ["zero-shot", csc],
+        "shots": [1],
+        "seeds": [1],
+    }
+    planned = plan(Study.model_validate(study), animals, tmp_path)
+    assert [(c.task, c.variant or c.method) for c in planned.cells] == [
+        ("classification", "zero-shot"),
+        ("classification", "csc"),
+        ("base-to-new", "zero-shot"),
+    ]
+    assert planned.left_out == [
+        "csc on animals/base-to-new: coop with class_specific knows only the classes it learned on "
+        "(part new)"
+    ]
