@@ -23,6 +23,7 @@ Split = Literal["pretrain", "train", "test"]
 GENDERS: tuple[Gender, ...] = ("woman", "man", "person")
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 HAIR = ("bald", "beard", "blond hair", "curly hair", "red hair", "white hair")
+ATTRIBUTES = ("role", "gender", "hair", "direction", "tone")
 RIGHT = "facing right"
 ADULT = "adult"
 
