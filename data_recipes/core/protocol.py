@@ -87,6 +87,7 @@ CIRCO_ASPECTS = (
 )
 GENECIS_TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
 _R1_5_10 = ("R@1", "R@5", "R@10")
+_MAP_AND_RECALL = tuple(f"{m}@{k}" for m in ("mAP", "Recall") for k in (5, 10, 25, 50))
 _SUBSET = ("Recall_subset@1", "Recall_subset@2", "Recall_subset@3")
 _CIRR = ("Recall@1", "Recall@5", "Recall@10", "Recall@50", *_SUBSET)
 _CIRR_SUM = (Sum("Avg(R@5,Rs@1)", ("Recall@5", "Recall_subset@1"), 0.5),)
@@ -150,6 +151,9 @@ PROTOCOLS: dict[str, Protocol] = {
             "recall@1",
             "per kind of edit",
         ),
+        Protocol("composed-multi/1", _MAP_AND_RECALL, "mAP@5", "per kind of edit"),
+        Protocol("conditional/1", ("R@1", "R@2", "R@3"), "R@1", "per condition"),
+        Protocol("base-to-new/1", ("accuracy",), "accuracy", "per class"),
         _fashioniq("fashioniq-original/1"),
         _fashioniq("fashioniq-val/1", "gallery: references and targets; the reference is removed"),
         Protocol("cirr/1", _CIRR, "Recall@5", "in total", sums=_CIRR_SUM, missing="leave-out"),
@@ -173,7 +177,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "circo/1",
-            tuple(f"{m}@{k}" for m in ("mAP", "Recall") for k in (5, 10, 25, 50)),
+            _MAP_AND_RECALL,
             "mAP@5",
             "in total",
             slices=(Slices("mAP@10", "semantic_aspects", CIRCO_ASPECTS),),

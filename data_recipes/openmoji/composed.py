@@ -25,6 +25,7 @@ from data_recipes.openmoji.names import (
     people,
     split_of,
     stable_hash,
+    turning,
 )
 from data_recipes.openmoji.roles import downstream_nuisance
 
@@ -75,11 +76,10 @@ def sides() -> dict[tuple[str, str | None], Side]:
     for d in people():
         if d.gender and d.role not in phrases.PAIRS and not d.role.startswith("people "):
             genders[d.role].add(d.gender)
-    turning = {d.role for d in people() if d.direction}
     strata: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
     for d in people():
         if len(genders[d.role]) == 3 and d.gender:
-            stratum = "hair" if d.role == ADULT else "turning" if d.role in turning else "plain"
+            stratum = "hair" if d.role == ADULT else "turning" if d.role in turning() else "plain"
             strata[stratum].add((d.role, d.hair))
     found: dict[tuple[str, str | None], Side] = {}
     for units in strata.values():

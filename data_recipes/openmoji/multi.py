@@ -19,7 +19,7 @@ from data_recipes.openmoji import composed, phrases
 from data_recipes.openmoji.base import OpenMojiRecipe, attributes, stored
 from data_recipes.openmoji.composed import Side
 from data_recipes.openmoji.drawing import DOWNSTREAM_MILD
-from data_recipes.openmoji.names import ATTRIBUTES, Drawing, split_of, stable_hash
+from data_recipes.openmoji.names import ATTRIBUTES, Drawing, split_of, stable_hash, turning
 from data_recipes.openmoji.roles import downstream_nuisance
 
 # (changed, open) -> (train, test) queries; the pairs are the few-shot units. Texts that name a role
@@ -40,9 +40,11 @@ LEFT_OUT = 3
 MOST_TARGETS = 14  # as in CIRCO
 PER_REFERENCE = 2  # queries of one kind with the same reference
 
-_ANY_TONE = ("{} with any skin tone", "{} of any skin tone", "{} in any skin tone")
-_ANY_GENDER = ("{} of any gender", "{}, any gender", "{}, woman or man or person")
-_PLAIN_WAYS = 16  # the ways of `phrases.edit` that add nothing ("the same {}", "{} instead")
+_OPEN_WAYS = {
+    "direction": ("facing left or right",),
+    "tone": ("any skin tone", "with any skin tone", "in any skin tone"),
+    "gender": ("any gender", "of any gender", "woman or man or person"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,7 @@ class Question:
 @cache
 def gallery(side: Side) -> tuple[Drawing, ...]:
     """About seven in ten drawings of the gallery of `openmoji-composed`, chosen by a hash."""
-    return tuple(
-        d for d in composed.gallery(side) if stable_hash("multi", d.code) % 10 >= LEFT_OUT
-    )
+    return tuple(d for d in composed.gallery(side) if stable_hash("multi", d.code) % 10 >= LEFT_OUT)
 
 
 @cache
@@ -109,19 +109,12 @@ def _fits(
     reference: Drawing, target: Drawing, changed: tuple[str, ...], free: tuple[str, ...]
 ) -> bool:
     """Whether the target differs in all of `changed`, and else in nothing but `free`."""
-    turns = reference.role in _turning()
+    turns = reference.role in turning()
     return all(
         (getattr(reference, name) != getattr(target, name)) == (name in changed)
         for name in ATTRIBUTES
         if name not in free
     ) and (turns or "direction" not in free)
-
-
-@cache
-def _turning() -> frozenset[str]:
-    """The roles that are drawn facing right, too."""
-    both: tuple[Side, Side] = ("train", "test")
-    return frozenset(d.role for side in both for d in composed.gallery(side) if d.direction)
 
 
 def _right(
@@ -149,13 +142,12 @@ def _question(
     free: tuple[str, ...],
 ) -> Question:
     way = stable_hash("multi text", reference.code, target.code)
-    text = phrases.edit(target, changed, way % _PLAIN_WAYS)
-    if "direction" in free:
-        text = f"{text}, facing left or right"
-    if "tone" in free:
-        text = _ANY_TONE[way // 5 % len(_ANY_TONE)].format(text)
-    if "gender" in free:
-        text = _ANY_GENDER[way // 7 % len(_ANY_GENDER)].format(text)
+    said = [phrases.edit(target, changed, way % phrases.PLAIN_WAYS)]
+    said += [
+        ways[way // phrases.PLAIN_WAYS % len(ways)]
+        for name, ways in _OPEN_WAYS.items()
+        if name in free
+    ]
     others = tuple(d for d in right if d != target)
     return Question(
         f"{reference.code}_{target.code}_{'-'.join(free)}",
@@ -163,7 +155,7 @@ def _question(
         free,
         reference,
         (target, *others),
-        text,
+        ", ".join(said),
     )
 
 

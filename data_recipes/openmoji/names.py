@@ -175,6 +175,12 @@ def roles() -> tuple[str, ...]:
     return tuple(sorted({d.role for d in people()}))
 
 
+@cache
+def turning() -> frozenset[str]:
+    """The roles that are drawn facing left and facing right."""
+    return frozenset(d.role for d in people() if d.direction)
+
+
 def stable_hash(*parts: object) -> int:
     """A 64-bit number from the parts' text, the same in every process and on every machine."""
     text = "\x1f".join(map(str, parts))
