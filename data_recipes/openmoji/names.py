@@ -23,6 +23,7 @@ Split = Literal["pretrain", "train", "test"]
 GENDERS: tuple[Gender, ...] = ("woman", "man", "person")
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 HAIR = ("bald", "beard", "blond hair", "curly hair", "red hair", "white hair")
+ATTRIBUTES = ("role", "gender", "hair", "direction", "tone")
 RIGHT = "facing right"
 ADULT = "adult"
 
@@ -172,6 +173,12 @@ def people() -> tuple[Drawing, ...]:
 def roles() -> tuple[str, ...]:
     """The class names, sorted."""
     return tuple(sorted({d.role for d in people()}))
+
+
+@cache
+def turning() -> frozenset[str]:
+    """The roles that are drawn facing left and facing right."""
+    return frozenset(d.role for d in people() if d.direction)
 
 
 def stable_hash(*parts: object) -> int:

@@ -46,6 +46,8 @@ def article(phrase: str) -> str:
 TONE_WAYS = ("with {} skin tone", "with {} skin", "in {} skin tone", "having {} skin")
 IDENTITY_WAYS = ("as {}", "now {}", "but as {}", "turned into {}")
 EDIT_WAYS = ("{}", "{}", "the same {}", "{} instead")
+# The first so many ways of `edit` add no words of EDIT_WAYS.
+PLAIN_WAYS = len(TONE_WAYS) * len(IDENTITY_WAYS)
 
 
 def tone_phrase(tone: str | None, way: int = 0) -> str:
