@@ -22,6 +22,7 @@ from PIL import Image
 from data_recipes.core import strict_json
 from data_recipes.core.images import PADS, RawImage, decode
 from data_recipes.core.manifest import (
+    INDEX,
     MANIFEST,
     SCHEMA,
     Manifest,
@@ -39,9 +40,9 @@ from data_recipes.core.model import (
 )
 from data_recipes.core.protocol import protocol
 from data_recipes.core.recipe import Recipe
+from data_recipes.core.remote import Place, Remote, RemoteShards, mirror, place
 from data_recipes.core.shards import (
     IMAGES_PER_SHARD,
-    INDEX,
     ShardReader,
     file_sha256,
     verify_shards,
@@ -55,15 +56,22 @@ _PLAIN = "use letters, digits, '.', '_' and '-' (it names a file)"
 
 @dataclass(frozen=True)
 class Dataset:
-    """A built dataset: its manifest, tasks and images."""
+    """A built dataset: its manifest, tasks and images.
+
+    folder: all its files; of a remote dataset a local mirror of all but the shards.
+    """
 
     folder: Path
     manifest: Manifest
+    remote: Remote | None = None
 
     @cached_property
     def reader(self) -> ShardReader:
         """Access to the images' bytes."""
-        return ShardReader.open(self.folder)
+        if self.remote is None:
+            return ShardReader.open(self.folder)
+        shards = {shard.name: shard for shard in self.manifest.shards}
+        return ShardReader.open(self.folder, RemoteShards(self.remote, self.folder, shards))
 
     @cached_property
     def missing(self) -> frozenset[str]:
@@ -72,8 +80,11 @@ class Dataset:
 
     def images(self, ids: Sequence[str]) -> Iterator[Image.Image]:
         """RGB images in the order of `ids`, padded as the recipe's `pad` option says."""
-        pad = PADS[self.manifest.config.get("pad", "none")]
-        yield from map(pad, self.reader.images(ids))
+        yield from map(self.pad, self.reader.images(ids))
+
+    def pad(self, image: Image.Image) -> Image.Image:
+        """A decoded image, padded as the recipe's `pad` option says."""
+        return PADS[self.manifest.config.get("pad", "none")](image)
 
     def task(self, name: str | None = None) -> Task:
         """Read a task (None: the default one). Raises DataError when files are missing."""
@@ -102,9 +113,27 @@ class Dataset:
         return RetrievalTask(part.name, queries, candidates)
 
 
-def open_dataset(folder: Path) -> Dataset:
-    """Open a built dataset. Raises DataError when there is none or it is damaged."""
-    return Dataset(folder, read_manifest(folder))
+def open_dataset(folder: Place | str) -> Dataset:
+    """Open a built dataset. Raises DataError when there is none or it is damaged.
+
+    folder: a local folder, or the address of one (`s3://bucket/name`, `https://host/name`).
+    """
+    there = place(folder)
+    if isinstance(there, Path):
+        return Dataset(there, read_manifest(there))
+    local = mirror(there, _verify_mirror)
+    return Dataset(local, read_manifest(local), there)
+
+
+def _verify_mirror(folder: Path, manifest: Manifest) -> None:
+    """Raise DataError unless index and tasks are those that the manifest's digests name."""
+    index = folder / INDEX
+    if file_sha256(index) != manifest.index_sha256:
+        raise DataError(f"{index}: differs from the manifest; copy the dataset there again")
+    if _digest(manifest, pd.read_parquet(index), folder) != manifest.digest:
+        raise DataError(
+            f"{folder / 'tasks'}: content differs from the manifest; copy the dataset there again"
+        )
 
 
 def check_dataset(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from data_recipes.core import strict_json
 from data_recipes.core.model import DataError
 
 MANIFEST = "manifest.json"
+INDEX = "index.parquet"
 SCHEMA = 1
 
 
