@@ -9,6 +9,7 @@ from bench import keys
 from bench.cell import Cell, build_method
 from bench.study import Study, StudyError
 from data_recipes.core.dataset import open_dataset
+from data_recipes.core.remote import Place
 from methods.core.backbone import load_backbone
 from methods.core.registry import method as registered_method
 
@@ -21,7 +22,7 @@ class Plan:
     left_out: list[str]
 
 
-def plan(study: Study, data_root: Path, cache: Path) -> Plan:
+def plan(study: Study, data_root: Place, cache: Path) -> Plan:
     """Expand a checked study into cells.
 
     A training-free method gives one cell per dataset (shots 0, seed 0). Loads the backbone once,

@@ -30,9 +30,11 @@ from pydantic import (
 )
 
 from bench import fields
-from data_recipes.core.manifest import MANIFEST, read_manifest
+from data_recipes.core.dataset import open_dataset
+from data_recipes.core.manifest import MANIFEST
 from data_recipes.core.model import DataError
 from data_recipes.core.registry import recipes
+from data_recipes.core.remote import Place
 from methods.core.backbone import DEFAULT, BackboneSpec
 from methods.core.config import Training
 from methods.core.registry import UnknownMethodError, registered
@@ -172,7 +174,7 @@ class Study(_Strict):
         return self
 
 
-def load_study(path: Path, data_root: Path) -> Study:
+def load_study(path: Path, data_root: Place) -> Study:
     """Read and check a study file, its methods' options, recipes and datasets.
 
     Raises:
@@ -260,17 +262,16 @@ def _errors_of(model: type[BaseModel], value: dict[str, Any], where: str) -> lis
     return []
 
 
-def _dataset_errors(raw: dict[str, Any], data_root: Path) -> list[str]:
+def _dataset_errors(raw: dict[str, Any], data_root: Place) -> list[str]:
     names = raw.get("datasets")
     found = []
     for number, text in enumerate(names if isinstance(names, list) else []):
         if not isinstance(text, str):
             continue
         name, _, task = text.partition("/")
-        folder = data_root / name
         where = f"datasets.{number}"
-        if not (folder / MANIFEST).is_file():
-            known = {**recipes(), **{p.parent.name: None for p in data_root.glob(f"*/{MANIFEST}")}}
+        if isinstance(data_root, Path) and not (data_root / name / MANIFEST).is_file():
+            known = {*recipes(), *(p.parent.name for p in data_root.glob(f"*/{MANIFEST}"))}
             if name in recipes():
                 found.append(
                     f"{where}: dataset {name!r} is not built in {data_root}; run "
@@ -280,7 +281,7 @@ def _dataset_errors(raw: dict[str, Any], data_root: Path) -> list[str]:
                 found.append(f"{where}: unknown dataset {name!r}{_suggest(name, list(known))}")
             continue
         try:
-            read_manifest(folder).task(task or None)
+            open_dataset(data_root / name).manifest.task(task or None)
         except DataError as error:
             found.append(f"{where}: {error}")
     return found

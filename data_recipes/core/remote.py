@@ -63,14 +63,6 @@ class Remote:
         size: int | None = self._tried(lambda files: files.info(self.url)["size"])
         return size
 
-    def is_file(self) -> bool:
-        """Whether something is there. Raises DataError where that cannot be found out."""
-        try:
-            self.size()
-        except _AbsentError:
-            return False
-        return True
-
     def _tried(self, call: Callable[[Any], T]) -> T:
         """Call with fsspec's file system; errors of the moment are waited out.
 
@@ -139,16 +131,17 @@ def _passing(error: BaseException) -> bool:
 def _explained(url: str, error: BaseException) -> DataError:
     said = str(error) or type(error).__name__
     more = "" if url.endswith(said.removeprefix("s3://")) else f" ({said})"
-    if isinstance(error, FileNotFoundError) or _status(error) == 404:
+    kind = type(error).__name__
+    if isinstance(error, FileNotFoundError) or _status(error) == 404 or kind == "NoSuchBucket":
         return _AbsentError(f"{url}: nothing there{more}; is the address right?")
     if isinstance(error, PermissionError) or _status(error) in (401, 403):
         return DataError(f"{url}: access denied{more}; the credentials in use may not read it")
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+    if kind in ("NoCredentialsError", "PartialCredentialsError"):
         return DataError(
             f"{url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or "
             "AWS_PROFILE), or FSSPEC_S3_ANON=true for a public bucket"
         )
-    return DataError(f"{url}: cannot be read: {type(error).__name__}: {said}")
+    return DataError(f"{url}: cannot be read: {kind}: {said}")
 
 
 def mirror(remote: Remote, verify: Callable[[Path, Manifest], None]) -> Path:
