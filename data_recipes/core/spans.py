@@ -51,14 +51,20 @@ def chunks(
         yield Chunk(shard, start, stop, tuple(members))
 
 
-def ahead(make: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
-    """`map(make, items)` in order, the next `workers` results being made in threads meanwhile."""
+def ahead(
+    make: Callable[[A], B], items: Iterable[A], workers: int, depth: int | None = None
+) -> Iterator[B]:
+    """`map(make, items)` in order, made in `workers` threads up to `depth` results in advance.
+
+    depth: None for as many as there are workers.
+    """
+    depth = depth or workers
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[B]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(make, item))
-            if len(waiting) > workers:
+            if len(waiting) > depth:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

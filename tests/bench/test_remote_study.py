@@ -18,6 +18,8 @@ name: far
 backbone: {model: tiny-clip, random_seed: 0}
 datasets: [tiny/composed]
 methods: [image-plus-text]
+shots: [1]
+seeds: [1]
 """
 
 
