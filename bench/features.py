@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from bench.gather import ALONE, gather
+from bench.gather import ALONE, gather, on_all_ranks
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.images import decode
@@ -54,26 +53,17 @@ def image_features(
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = cache / f"{name}.npy"
     ids = sorted(dataset.reader.index)
-    if not _on_all_ranks(path.is_file(), engine):
+    if not on_all_ranks(path.is_file(), engine):
         features = _compute(dataset, backbone, ids, engine)
         if engine.rank == 0:
             _write(path, features)
-        _on_all_ranks(True, engine)
+        on_all_ranks(True, engine)  # rank 0 has written
         if not path.is_file():  # this rank's machine has a cache of its own
             _write(path, features)
         del features
     mapped = _read(path, (len(ids), backbone.dim))
     row = {image_id: number for number, image_id in enumerate(ids)}
     return ImageFeatures(mapped.to(backbone.device), row)
-
-
-def _on_all_ranks(here: bool, engine: Engine) -> bool:
-    """Whether something holds on every rank; all wait for each other."""
-    if engine.world_size == 1:
-        return here
-    found = [False] * engine.world_size
-    dist.all_gather_object(found, here)
-    return all(found)
 
 
 def _compute(dataset: Dataset, backbone: Backbone, ids: list[str], engine: Engine) -> Array:

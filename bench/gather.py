@@ -17,6 +17,7 @@ from torch import Tensor
 from bench.train import Engine
 
 ALONE = Engine()
+MESSAGE = 1_000  # bytes
 
 
 class OtherRankError(RuntimeError):
@@ -56,8 +57,7 @@ def gather(
         own = encode(dealt(rows, size, engine))
     except Exception as error:
         failure = error
-    said = None if failure is None else f"{type(failure).__name__}: {failure}"
-    _agree((rows, size, tuple(own.shape[1:]), str(own.dtype)), said, failure, engine)
+    _agree(f"{rows} rows by {size}, {tuple(own.shape[1:])}, {own.dtype}", failure, engine)
     count = -(-rows // (size * engine.world_size)) * size
     padded = own.new_zeros(count, *own.shape[1:])
     padded[: len(own)] = own
@@ -73,16 +73,33 @@ def gather(
     return whole[:rows]
 
 
-def _agree(
-    shape: tuple[object, ...], said: str | None, failure: Exception | None, engine: Engine
-) -> None:
+def on_all_ranks(here: bool, engine: Engine) -> bool:
+    """Whether something holds on every rank; they wait for each other."""
+    if engine.world_size == 1:
+        return here
+    flag = torch.tensor(int(here), device=engine.device)
+    dist.all_reduce(flag, dist.ReduceOp.MIN)
+    return bool(flag)
+
+
+def _agree(shape: str, failure: Exception | None, engine: Engine) -> None:
     """Fail on all ranks where one failed, or where they would wait for different tensors."""
-    found: list[tuple[str | None, tuple[object, ...]]] = [(None, ())] * engine.world_size
-    dist.all_gather_object(found, (said, shape))
+    found = _exchange(shape if failure is None else f"!{type(failure).__name__}: {failure}", engine)
     if failure is not None:
         raise failure
-    for rank, (text, _) in enumerate(found):
-        if text is not None:
-            raise OtherRankError(f"rank {rank}: {text}")
-    if len({other for _, other in found}) != 1:
-        raise ValueError(f"the ranks hold different samples (rows, batch, shape, type): {found}")
+    for rank, text in enumerate(found):
+        if text.startswith("!"):
+            raise OtherRankError(f"rank {rank}: {text[1:]}")
+    if len(set(found)) != 1:
+        raise ValueError(f"the ranks hold different samples: {found}")
+
+
+def _exchange(text: str, engine: Engine) -> list[str]:
+    """Every rank's text, cut at MESSAGE bytes. On the engine's device, as NCCL wants it."""
+    own = torch.zeros(MESSAGE, dtype=torch.uint8)
+    data = text.encode()[:MESSAGE]
+    own[: len(data)] = torch.tensor(list(data), dtype=torch.uint8)
+    own = own.to(engine.device)
+    found = [torch.empty_like(own) for _ in range(engine.world_size)]
+    dist.all_gather(found, own)
+    return [bytes(one.tolist()).rstrip(b"\0").decode(errors="replace") for one in found]

@@ -108,6 +108,7 @@ def rank_blocks(
         if queries[0].subset is not None:
             pools = [query.subset or () for query in queries]
             subsets.append(_count(task, queries, pools, False, similarity, width, target_first))
+        del similarity  # or it would live on while the next block is made
     graded = any(query.credit for query in task.queries)
     return Rankings(
         ranks=torch.cat([part.ranks for part in whole]).numpy(),

@@ -136,10 +136,17 @@ def _verify_mirror(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def check_dataset(folder: Path) -> list[str]:
-    """Everything wrong with a built dataset (shards, digests, tasks), one line each."""
+def check_dataset(folder: Place | str) -> list[str]:
+    """Everything wrong with a built dataset (shards, digests, tasks), one line each.
+
+    Of a remote one every image is fetched and compared with the index, not the shards as files.
+
+    Raises:
+        DataError: it cannot be opened, or a remote image is not what the index says.
+    """
     dataset = open_dataset(folder)
-    found = verify_shards(folder, dataset.manifest.shards)
+    folder = dataset.folder
+    found = [] if dataset.remote else verify_shards(folder, dataset.manifest.shards)
     index = folder / INDEX
     if not index.is_file() or file_sha256(index) != dataset.manifest.index_sha256:
         found.append(f"{index}: missing or different from the manifest")

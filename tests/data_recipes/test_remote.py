@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.http import HTTPFileSystem
 
 from data_recipes.core import remote
-from data_recipes.core.dataset import Dataset, open_dataset
+from data_recipes.core.dataset import Dataset, check_dataset, open_dataset
 from data_recipes.core.manifest import INDEX, MANIFEST
 from data_recipes.core.model import DataError
 from data_recipes.core.remote import Remote, place
@@ -60,6 +60,7 @@ def test_a_dataset_behind_http_equals_the_local_one(
     shelf: Shelf, tiny_dataset: Dataset, mirrors: Path
 ) -> None:
     same(open_dataset(f"{shelf.url}/tiny"), tiny_dataset)
+    assert check_dataset(f"{shelf.url}/tiny") == []
     assert not list(mirrors.glob("*/*.tar"))
 
 
