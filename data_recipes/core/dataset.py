@@ -139,10 +139,7 @@ def _verify_mirror(folder: Path, manifest: Manifest) -> None:
 def check_dataset(folder: Place | str) -> list[str]:
     """Everything wrong with a built dataset (shards, digests, tasks), one line each.
 
-    Of a remote one every image is fetched and compared with the index, not the shards as files.
-
-    Raises:
-        DataError: it cannot be opened, or a remote image is not what the index says.
+    Of a remote one every image is compared with the index; a difference raises DataError.
     """
     dataset = open_dataset(folder)
     folder = dataset.folder

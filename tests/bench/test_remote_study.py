@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from fsspec.implementations.http import HTTPFileSystem
+from typer.testing import CliRunner
 
+from bench import cli
 from bench.cell import run_cell
 from bench.plan import plan
 from bench.study import StudyError, load_study
@@ -49,6 +51,19 @@ def test_over_http(study: Path, tiny_data: Path, tmp_path: Path) -> None:
         with pytest.raises(StudyError, match=r"datasets\.0: http://.*/tinny/manifest\.json: noth"):
             load_study(study, place(server.url))
     HTTPFileSystem.clear_instance_cache()
+
+
+def test_the_command_line_takes_an_address(
+    study: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp", reason="HTTP needs promptgrid[remote]")
+    monkeypatch.chdir(tmp_path)
+    with http_server(tiny_data) as server:
+        words = ["run", str(study), "--data", server.url, "--dry-run"]
+        shown = CliRunner().invoke(cli.app, words, env={"COLUMNS": "200"})
+    HTTPFileSystem.clear_instance_cache()
+    assert shown.exit_code == 0, shown.output
+    assert "image-plus-text" in shown.output and "1 cell" in shown.output
 
 
 def test_over_s3(
