@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.metrics import Floats, Ints, per_query
 from data_recipes.core.model import Query, RetrievalTask
 
-BLOCK_VALUES = 8_000_000  # similarities in one block: 32 MB of float32
+BLOCK_VALUES = 4_000_000  # similarities in one block: 16 MB of float32
 
 
 class NotFiniteError(ValueError):
@@ -71,9 +71,15 @@ def rank(
             f"{len(task.queries)} queries and {len(task.candidates)} candidates"
         )
     gallery = candidates.float()
-    return rank_blocks(
-        task, lambda rows: queries[rows].float() @ gallery.T, block_values, target_first
-    )
+    # One buffer for all blocks: given back and asked for again, memory would end in pieces.
+    size = min(len(queries), _block_size(len(candidates), block_values))
+    buffer = gallery.new_empty(size, len(candidates))
+
+    def block(rows: slice) -> Tensor:
+        return torch.mm(queries[rows].float(), gallery.T, out=buffer[: rows.stop - rows.start])
+
+    with torch.no_grad():
+        return rank_blocks(task, block, block_values, target_first)
 
 
 def rank_blocks(
@@ -108,7 +114,6 @@ def rank_blocks(
         if queries[0].subset is not None:
             pools = [query.subset or () for query in queries]
             subsets.append(_count(task, queries, pools, False, similarity, width, target_first))
-        del similarity  # or it would live on while the next block is made
     graded = any(query.credit for query in task.queries)
     return Rankings(
         ranks=torch.cat([part.ranks for part in whole]).numpy(),
@@ -134,8 +139,12 @@ def settle(rankings: Rankings, limit: float, target_first: Callable[[], Rankings
     return target_first() if 0 < rankings.tied.mean() <= limit else rankings
 
 
+def _block_size(candidates: int, block_values: int) -> int:
+    return max(1, block_values // max(1, candidates))
+
+
 def _blocks(queries: int, candidates: int, block_values: int) -> Iterator[tuple[int, int]]:
-    size = max(1, block_values // max(1, candidates))
+    size = _block_size(candidates, block_values)
     for start in range(0, queries, size):
         yield start, min(start + size, queries)
 

@@ -109,8 +109,8 @@ def ranking_memory(folder: Path) -> tuple[dict[str, float], dict[str, float], bo
 def _features(count: int, generator: torch.Generator) -> Tensor:
     """Whole numbers: their products are exact, so that both ways see the same similarities."""
     features = torch.empty(count, DIM)
-    for start in range(0, count, 4_096):
-        block = features[start : start + 4_096]
+    for start in range(0, count, 256):
+        block = features[start : start + 256]  # small: what is freed stays with the process
         block.copy_(torch.randint(-100, 101, block.shape, generator=generator))
     return features
 
