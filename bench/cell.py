@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bench import fields, keys
 from bench.learn import learn
-from bench.loaded import Place
+from bench.loaded import Inputs
 from bench.provenance import provenance
 from bench.score import score
 from bench.train import Engine, ensure_process_group
@@ -169,10 +169,10 @@ def run_cell(
     engine = engine or Engine(zero_stage=cell.zero_stage)
     ensure_process_group(engine)
     clock = _Clock()
-    place = Place(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine.device)
-    backbone, on = place.backbone(), cell.trained_on
-    data = place.data(cell.dataset, cell.dataset_digest, cell.task)
-    home = data if on is None else place.data(on.dataset, on.dataset_digest, on.task)
+    inputs = Inputs(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine)
+    backbone, on = inputs.backbone(), cell.trained_on
+    data = inputs.data(cell.dataset, cell.dataset_digest, cell.task)
+    home = data if on is None else inputs.data(on.dataset, on.dataset_digest, on.task)
     clock.lap("load")
     torch.manual_seed(cell.seed)
     method = build_method(cell, backbone, home.task).to(engine.device)
@@ -194,13 +194,12 @@ def run_cell(
         method = build_method(cell, backbone, data.task).to(engine.device)
         method.load_state_dict(learned)
     clock.lap("train")
-    if engine.rank != 0:
-        dist.barrier()
-        return None
-    scored = score(method, data.task, data.features.at, data.missing)
+    scored = score(method, data.task, data.features.at, data.missing, engine)
     clock.lap("score")
     if engine.world_size > 1:
         dist.barrier()
+    if scored is None:
+        return None
     record = {
         "schema": RECORD_SCHEMA,
         "key": cell.key,

@@ -34,7 +34,11 @@ app.command()(submit)
 
 DataRoot = Annotated[
     Path,
-    typer.Option("--data", envvar="PROMPTGRID_DATA", help="Folder of the built datasets."),
+    typer.Option(
+        "--data",
+        envvar="PROMPTGRID_DATA",
+        help="Folder of the built datasets; s3:// and https:// too.",
+    ),
 ]
 Cache = Annotated[
     Path,
@@ -133,14 +137,16 @@ def _run(
     from bench.plan import plan
     from bench.run import STATUS, expected_cells, run_plan
     from bench.study import load_study
+    from data_recipes.core.remote import place
     from results.store import RecordStore
 
-    study = load_study(path, data)
+    root = place(data)
+    study = load_study(path, root)
     options = study.run.model_copy(
         update={k: v for k, v in (overrides or {}).items() if v is not None}
     )
     out = out or Path("runs") / study.name
-    planned = plan(study, data, cache)
+    planned = plan(study, root, cache)
     store = RecordStore(out)
     todo = {cell.key: cell for cell in planned.cells if not store.has(cell.key)}
     console.print(

@@ -10,16 +10,23 @@ import hashlib
 import os
 import uuid
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.gather import ALONE, gather, on_all_ranks
+from bench.train import Engine
 from data_recipes.core.dataset import Dataset
+from data_recipes.core.images import decode
+from data_recipes.core.spans import ahead
 from methods.core.backbone import Backbone
 
 BATCH = 64
+DECODERS = 4  # threads at most; each may start torch's own threads
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -34,32 +41,63 @@ class ImageFeatures:
         return self.features[[self.row[i] for i in ids]]
 
 
-def image_features(dataset: Dataset, backbone: Backbone, cache: Path) -> ImageFeatures:
+def image_features(
+    dataset: Dataset, backbone: Backbone, cache: Path, engine: Engine = ALONE
+) -> ImageFeatures:
     """Features of all images of a dataset, from `cache` or computed into it.
 
-    Two processes that come at the same moment both compute and one file wins: equal bytes.
+    With several ranks all call it, and each computes its share. Two processes that come at the
+    same moment both compute and one file wins: equal bytes.
     """
     identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:by-id"
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = cache / f"{name}.npy"
     ids = sorted(dataset.reader.index)
-    if not path.is_file():
-        _write(path, _compute(dataset, backbone, ids))
-    features = _read(path, (len(ids), backbone.dim))
+    if not on_all_ranks(path.is_file(), engine):
+        features = _compute(dataset, backbone, ids, engine)
+        if engine.rank == 0:
+            _write(path, features)
+        on_all_ranks(True, engine)  # rank 0 has written
+        if not path.is_file():  # this rank's machine has a cache of its own
+            _write(path, features)
+        del features
+    mapped = _read(path, (len(ids), backbone.dim))
     row = {image_id: number for number, image_id in enumerate(ids)}
-    return ImageFeatures(features.to(backbone.device), row)
+    return ImageFeatures(mapped.to(backbone.device), row)
 
 
-def _compute(
-    dataset: Dataset, backbone: Backbone, ids: list[str]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    rows = []
-    for start in range(0, len(ids), BATCH):
-        images = dataset.images(ids[start : start + BATCH])
-        pixels = torch.stack([backbone.transform(image) for image in images])
-        rows.append(backbone.encode_pixels(pixels).cpu())
-    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = torch.cat(rows).numpy()
-    return array
+def _compute(dataset: Dataset, backbone: Backbone, ids: list[str], engine: Engine) -> Array:
+    """Features (N, D), rows in the order of `ids`.
+
+    Batches run in the order in which the images lie in the shards, across the shards' borders: a
+    rank reads one stretch of bytes, and equal images in equal order give equal bits however they
+    are cut into shards. Images are decoded in threads, one batch ahead.
+    """
+    order = list(dataset.reader.index)
+
+    def pixels(found: tuple[str, bytes]) -> Tensor:
+        image_id, data = found
+        image = dataset.pad(decode(data, f"{dataset.folder}: image {image_id!r}"))
+        transformed: Tensor = backbone.transform(image)
+        return transformed
+
+    def encode(own: list[slice]) -> Tensor:
+        stream = dataset.reader.stream(order[own[0].start : own[-1].stop])
+        images = ahead(pixels, stream, min(DECODERS, torch.get_num_threads()), depth=BATCH)
+        rows: list[Tensor] = []
+        for number, part in enumerate(own):
+            if number and part == own[number - 1]:  # padding
+                rows.append(rows[-1])
+                continue
+            batch = list(islice(images, part.stop - part.start))
+            rows.append(backbone.encode_pixels(torch.stack(batch)))
+        return torch.cat(rows)
+
+    gathered = gather(encode, len(order), BATCH, engine, everywhere=True)
+    features = np.empty(gathered.shape, np.float32)
+    row = {image_id: number for number, image_id in enumerate(ids)}
+    features[[row[image_id] for image_id in order]] = gathered.cpu().numpy()
+    return features
 
 
 def _read(path: Path, shape: tuple[int, int]) -> Tensor:
@@ -76,7 +114,7 @@ def _read(path: Path, shape: tuple[int, int]) -> Tensor:
     return features
 
 
-def _write(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+def _write(path: Path, array: Array) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex[:8]}.npy")
     try:

@@ -7,8 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from bench.features import ImageFeatures, image_features
+from bench.train import Engine
 from data_recipes.core.dataset import Dataset, open_dataset
 from data_recipes.core.model import DataError, Task
+from data_recipes.core.remote import place
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
 
 
@@ -24,25 +26,25 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where things are and what they must be: the backbone, the folders, the device."""
+class Inputs:
+    """Where things are and what they must be: the backbone, the folders, the ranks."""
 
     spec: BackboneSpec
     backbone_digest: str
     data_root: str
     cache: str
-    device: str
+    engine: Engine
 
     def backbone(self) -> Backbone:
         """The frozen model on the device. Raises DataError when its weights are others."""
-        return _backbone(self.spec, self.device, self.backbone_digest)
+        return _backbone(self.spec, self.engine.device, self.backbone_digest)
 
     def data(self, name: str, digest: str, task: str) -> Data:
-        """One task of a dataset. Raises DataError when the dataset was rebuilt in between."""
-        folder = str(Path(self.data_root) / name)
+        """One task of a dataset; all ranks ask. Raises DataError when it was rebuilt in between."""
+        folder = str(place(self.data_root) / name)
         dataset = _dataset(folder, digest)
         features = _features(
-            folder, digest, self.spec, self.device, self.backbone_digest, self.cache
+            folder, digest, self.spec, self.engine, self.backbone_digest, self.cache
         )
         missing, warnings = dataset.missing, dataset.manifest.warnings
         return Data(_task(folder, digest, task), digest, features, missing, warnings)
@@ -61,7 +63,7 @@ def _backbone(spec: BackboneSpec, device: str, digest: str) -> Backbone:
 
 @lru_cache(maxsize=4)
 def _dataset(folder: str, digest: str) -> Dataset:
-    dataset = open_dataset(Path(folder))
+    dataset = open_dataset(folder)
     if dataset.manifest.digest != digest:
         raise DataError(
             f"{folder}: digest {dataset.manifest.digest[:12]} on disk, {digest[:12]} where the "
@@ -77,7 +79,7 @@ def _task(folder: str, digest: str, name: str) -> Task:
 
 @lru_cache(maxsize=4)
 def _features(
-    folder: str, digest: str, spec: BackboneSpec, device: str, backbone_digest: str, cache: str
+    folder: str, digest: str, spec: BackboneSpec, engine: Engine, backbone_digest: str, cache: str
 ) -> ImageFeatures:
-    backbone = _backbone(spec, device, backbone_digest)
-    return image_features(_dataset(folder, digest), backbone, Path(cache))
+    backbone = _backbone(spec, engine.device, backbone_digest)
+    return image_features(_dataset(folder, digest), backbone, Path(cache), engine)

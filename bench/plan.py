@@ -14,6 +14,7 @@ from bench.study import MethodEntry, Study
 from bench.study_file import StudyError
 from data_recipes.core.dataset import open_dataset
 from data_recipes.core.model import Task
+from data_recipes.core.remote import Place
 from methods.core.backbone import Backbone, load_backbone
 from methods.core.contract import Method
 from methods.core.registry import method as registered_method
@@ -28,7 +29,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Target:
     """One task of one built dataset."""
 
     dataset: str
@@ -51,20 +52,20 @@ class _Grid:
 
     study: Study
     backbone: Backbone
-    data_root: Path
+    data_root: Place
     cache: Path
     cells: dict[str, Cell] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def places(self, names: Sequence[str], where: str) -> list[_Place]:
+    def places(self, names: Sequence[str], where: str) -> list[_Target]:
         """The tasks called `dataset` or `dataset/task`; one that is listed twice is an error."""
-        found: dict[str, _Place] = {}
+        found: dict[str, _Target] = {}
         for text in names:
             name, _, wanted = text.partition("/")
             dataset = open_dataset(self.data_root / name)
             task = dataset.task(wanted or None)
-            place = _Place(name, dataset.manifest.digest, task)
+            place = _Target(name, dataset.manifest.digest, task)
             if place.title in found:
                 self.errors.append(f"{place.title} is listed twice in {where}; remove one")
             dataset.reader  # noqa: B018  # a missing or cut shard is found before any gang starts
@@ -72,7 +73,7 @@ class _Grid:
         return list(found.values())
 
     def add(
-        self, entry: MethodEntry, place: _Place, origin: _Place | None = None, whole: bool = False
+        self, entry: MethodEntry, place: _Target, origin: _Target | None = None, whole: bool = False
     ) -> None:
         """The cells of one method on one task.
 
@@ -134,7 +135,7 @@ class _Grid:
         self.cells |= {cell.key: cell for cell in drawn}
 
 
-def plan(study: Study, data_root: Path, cache: Path) -> Plan:
+def plan(study: Study, data_root: Place, cache: Path) -> Plan:
     """Expand a checked study into cells.
 
     A training-free method gives one cell per dataset (shots 0, seed 0), one that trains a cell per
@@ -175,7 +176,7 @@ def _shapes(method: Method) -> dict[str, Size]:
     return {name: value.shape for name, value in method.state_dict().items()}
 
 
-def _unfit(entry: MethodEntry, place: _Place, origin: _Place | None, trains: bool) -> str | None:
+def _unfit(entry: MethodEntry, place: _Target, origin: _Target | None, trains: bool) -> str | None:
     """Why a method cannot learn on `origin` (or the task itself) and be scored on `place`."""
     kind = registered_method(entry.name)
     config = kind.Config.model_validate(entry.config)

@@ -1,14 +1,15 @@
 """The one ranking engine: exact ranks of the relevant candidates, in blocks of queries.
 
-No sorting: the rank of a relevant candidate is one more than the number of candidates above it,
-so counting is exact, and memory is one block of similarities. Ties are broken pessimistically:
-a candidate that is not relevant and has an equal similarity stands above. A constant scorer is
-therefore last, whatever the order of the gallery.
+No sorting: the rank of a relevant candidate is one more than the number of candidates above it:
+all that compare so in its row, less the few that never stand above. So counting is exact, and
+memory is one block of similarities; neither it nor the gallery is copied. Ties are broken
+pessimistically: a candidate that is not relevant and has an equal similarity stands above. A
+constant scorer is therefore last, whatever the order of the gallery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor
 
 from bench.metrics import Floats, Ints, per_query
-from data_recipes.core.model import RetrievalTask
+from data_recipes.core.model import Query, RetrievalTask
 
 NEVER = 2**31  # the rank of a relevant candidate that is not retrieved at all
-BLOCK_VALUES = 16_000_000  # similarities in one block: 64 MB of float32
+BLOCK_VALUES = 4_000_000  # similarities in one block: 16 MB of float32
 
 
 class NotFiniteError(ValueError):
@@ -71,10 +72,16 @@ def rank(
             f"{len(queries)} query and {len(candidates)} candidate features for "
             f"{len(task.queries)} queries and {len(task.candidates)} candidates"
         )
-    columns = candidates.float().T.contiguous()
-    return rank_blocks(
-        task, lambda rows: queries[rows].float() @ columns, block_values, target_first
-    )
+    gallery = candidates.float()
+    # One buffer for all blocks: given back and asked for again, memory would end in pieces.
+    size = min(len(queries), _block_size(len(candidates), block_values))
+    buffer = gallery.new_empty(size, len(candidates))
+
+    def block(rows: slice) -> Tensor:
+        return torch.mm(queries[rows].float(), gallery.T, out=buffer[: rows.stop - rows.start])
+
+    with torch.no_grad():
+        return rank_blocks(task, block, block_values, target_first)
 
 
 def rank_blocks(
@@ -91,53 +98,33 @@ def rank_blocks(
     Raises:
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
     """
-    # Relevant candidates by rising credit: the stable sort in _count keeps that order in a tie.
-    order = [sorted(range(len(q.credit)), key=q.credit.__getitem__) for q in task.queries]
-    relevant = _rows(
-        task,
-        [
-            [q.relevant[i] for i in by_credit] if by_credit else q.relevant
-            for q, by_credit in zip(task.queries, order, strict=True)
-        ],
-    )
-    credit = torch.ones(relevant.shape, dtype=torch.float64)
-    for row, (query, by_credit) in enumerate(zip(task.queries, order, strict=True)):
-        for column, i in enumerate(by_credit):
-            credit[row, column] = query.credit[i]
-    whole, subsets, sizes = [], [], []
+    whole: list[_Counted] = []
+    subsets: list[_Counted] = []
+    width = max(1, max(len(query.relevant) for query in task.queries))
     for start, stop in _blocks(len(task.queries), len(task.candidates), block_values):
+        queries = task.queries[start:stop]
         similarity = block(slice(start, stop))
-        finite = torch.isfinite(similarity).all(dim=1)
+        least, most = similarity.aminmax(dim=1)  # NaN is both
+        finite = least.isfinite() & most.isfinite()
         if not bool(finite.all()):
-            bad = task.queries[start + int((~finite).nonzero()[0])]
+            bad = queries[int((~finite).nonzero()[0])]
             raise NotFiniteError(
                 f"query {bad.id!r}: a similarity is not finite; NaN and infinity have no order"
             )
-        allowed = torch.ones(similarity.shape, dtype=torch.bool, device=similarity.device)
-        for row, query in enumerate(task.queries[start:stop]):
-            if query.gallery is not None:
-                allowed[row] = False
-                allowed[row, [task.position[c] for c in query.gallery]] = True
-            if query.excluded:
-                allowed[row, [task.position[c] for c in query.excluded]] = False
-        rows = relevant[start:stop].to(similarity.device)
-        pays = credit[start:stop].to(similarity.device)
-        whole.append(_count(similarity, allowed, rows, pays, target_first))
-        sizes.append(allowed.sum(dim=1).cpu())
-        if task.queries[0].subset is not None:
-            inside = torch.zeros_like(allowed)
-            for row, query in enumerate(task.queries[start:stop]):
-                inside[row, [task.position[c] for c in query.subset or ()]] = True
-            subsets.append(_count(similarity, inside, rows, pays, target_first))
-    graded = any(order)
+        pools = [query.gallery for query in queries]
+        whole.append(_count(task, queries, pools, True, similarity, width, target_first))
+        if queries[0].subset is not None:
+            pools = [query.subset or () for query in queries]
+            subsets.append(_count(task, queries, pools, False, similarity, width, target_first))
+    graded = any(query.credit for query in task.queries)
     return Rankings(
-        ranks=torch.cat([ranks for ranks, _, _ in whole]).numpy(),
-        subset_ranks=torch.cat([ranks for ranks, _, _ in subsets]).numpy() if subsets else None,
-        gallery=torch.cat(sizes).numpy(),
-        tied=torch.cat([tied for _, tied, _ in whole]).numpy(),
-        credit=torch.cat([pays for _, _, pays in whole]).numpy() if graded else None,
+        ranks=torch.cat([part.ranks for part in whole]).numpy(),
+        subset_ranks=torch.cat([part.ranks for part in subsets]).numpy() if subsets else None,
+        gallery=torch.cat([part.sizes for part in whole]).numpy(),
+        tied=torch.cat([part.tied for part in whole]).numpy(),
+        credit=torch.cat([part.credit for part in whole]).numpy() if graded else None,
         subset_credit=(
-            torch.cat([pays for _, _, pays in subsets]).numpy() if graded and subsets else None
+            torch.cat([part.credit for part in subsets]).numpy() if graded and subsets else None
         ),
     )
 
@@ -154,37 +141,86 @@ def settle(rankings: Rankings, limit: float, target_first: Callable[[], Rankings
     return target_first() if 0 < rankings.tied.mean() <= limit else rankings
 
 
+def _block_size(candidates: int, block_values: int) -> int:
+    return max(1, block_values // max(1, candidates))
+
+
 def _blocks(queries: int, candidates: int, block_values: int) -> Iterator[tuple[int, int]]:
-    size = max(1, block_values // max(1, candidates))
+    size = _block_size(candidates, block_values)
     for start in range(0, queries, size):
         yield start, min(start + size, queries)
 
 
-def _rows(task: RetrievalTask, ids: Sequence[Sequence[str]]) -> Tensor:
-    """Candidate rows (Q, R) of lists of candidate ids, padded with -1."""
-    width = max(1, max(len(row) for row in ids))
-    rows = torch.full((len(ids), width), -1, dtype=torch.long)
+def _rows(task: RetrievalTask, ids: Sequence[Sequence[str]], width: int = 1) -> Tensor:
+    """Candidate rows (Q, R) of lists of candidate ids, R at least `width`, padded with -1."""
+    rows = np.full((len(ids), max(width, max(len(row) for row in ids))), -1, dtype=np.int64)
     for number, row in enumerate(ids):
-        rows[number, : len(row)] = torch.tensor([task.position[c] for c in row], dtype=torch.long)
-    return rows
+        rows[number, : len(row)] = [task.position[c] for c in row]
+    return torch.from_numpy(rows)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """One block. ranks (b, R) int64, tied (b,), credit (b, R), sizes (b,) of the galleries."""
+
+    ranks: Tensor
+    tied: Tensor
+    credit: Tensor
+    sizes: Tensor
 
 
 def _count(
-    similarity: Tensor, allowed: Tensor, relevant: Tensor, credit: Tensor, target_first: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Ranks (b, R) int64 of the relevant rows among the allowed ones, ties (b,), credits (b, R)."""
-    present = relevant >= 0
-    # Padding points at the row's first relevant candidate, so that it changes no other column.
-    places = torch.where(present, relevant, relevant[:, :1].clamp(min=0))
-    present &= allowed.gather(1, places)
-    own = similarity.gather(1, places).masked_fill(~present, float("-inf"))
-    own, order = own.sort(dim=1, descending=True, stable=True)
-    present = present.gather(1, order)
-    # Relevant and barred candidates never stand above: what is left is counted.
-    others = similarity.masked_fill(~allowed, float("-inf"))
-    others.scatter_(1, places, float("-inf"))
+    task: RetrievalTask,
+    queries: Sequence[Query],
+    pools: Sequence[Sequence[str] | None],
+    exclude: bool,
+    similarity: Tensor,
+    width: int,
+    target_first: bool,
+) -> _Counted:
+    """Rank a block of queries, each in its pool (None: all candidates).
+
+    exclude: whether the queries' `excluded` are taken out of the pools. width: R.
+    """
+    relevant, credit, silent, sizes = [], [], [], []
+    for query, pool in zip(queries, pools, strict=True):
+        inside: Collection[str] = task.position if pool is None else set(pool)
+        barred = {c for c in query.excluded if c in inside} if exclude else set()
+        # By rising credit: the stable sort below keeps that order in a tie.
+        paid = zip(query.relevant, query.credit or [1.0] * len(query.relevant), strict=True)
+        ranked = sorted(
+            ((c, pays) for c, pays in paid if c in inside and c not in barred),
+            key=lambda pair: pair[1],
+        )
+        relevant.append([c for c, _ in ranked])
+        credit.append([pays for _, pays in ranked] + [1.0] * (width - len(ranked)))
+        silent.append([*relevant[-1], *barred])
+        sizes.append(len(inside) - len(barred))
+
+    def found(rows: Tensor) -> Tensor:
+        rows = rows.to(similarity.device)
+        return similarity.gather(1, rows.clamp(min=0)).masked_fill_(rows < 0, float("-inf"))
+
+    own, order = found(_rows(task, relevant, width)).sort(dim=1, descending=True, stable=True)
+    present = own > float("-inf")
+    # Relevant and barred candidates never stand above, so they are taken off the count.
+    quiet = found(_rows(task, silent))
+    values = similarity
+    if any(pool is not None for pool in pools):
+        values = found(_rows(task, [[*task.position] if p is None else p for p in pools]))
     over = torch.gt if target_first else torch.ge
-    above = torch.stack([over(others, own[:, r : r + 1]).sum(1) for r in range(own.shape[1])], 1)
-    ranks = above + torch.arange(1, own.shape[1] + 1, device=above.device)
-    tied = (others == own[:, :1]).any(dim=1) & present[:, 0]
-    return torch.where(present, ranks, 0).cpu(), tied.cpu(), credit.gather(1, order).cpu()
+    ranks = torch.zeros_like(order)
+    for r in range(int(present.sum(dim=1).max())):
+        best = own[:, r : r + 1]
+        ranks[:, r] = _true(over(values, best)) - _true(over(quiet, best)) + r + 1
+    tied = _true(values == own[:, :1]) > _true(quiet == own[:, :1])
+    pays = torch.tensor(credit, dtype=torch.float64).gather(1, order.cpu())
+    ranks = torch.where(present, ranks, 0)
+    return _Counted(ranks.cpu(), (tied & present[:, 0]).cpu(), pays, torch.tensor(sizes))
+
+
+def _true(mask: Tensor) -> Tensor:
+    """Number of true values in each row (b,); numpy counts bytes ten times as fast on a CPU."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1))
+    return mask.sum(dim=1)

@@ -21,6 +21,7 @@ from cluster.launch import Outcome, run_gangs
 from cluster.queue import Work
 from data_recipes.core import strict_json
 from data_recipes.core.dataset import open_dataset
+from data_recipes.core.remote import place
 from data_recipes.core.sampler import few_shot_order
 from results.atomic import write_whole
 from results.report import write_report
@@ -183,7 +184,7 @@ def save_splits(cells: list[Cell], out: Path) -> None:
     for root, dataset, task, seed, digest in sorted(wanted):
         path = out / "splits" / f"{dataset}-{task}-{digest[:12]}-seed{seed}.json"
         if not path.is_file():
-            queries = open_dataset(Path(root) / dataset).task(task).training().queries
+            queries = open_dataset(place(root) / dataset).task(task).training().queries
             content = {
                 "dataset": dataset,
                 "task": task,

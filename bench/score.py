@@ -15,10 +15,12 @@ from torch import Tensor
 
 from bench.available import available, with_misses
 from bench.embed import BATCH, Images, embed
+from bench.gather import ALONE
 from bench.metrics import metric_k, of_subset
 from bench.ranking import NEVER, Rankings, rank, settle
 from bench.summary import RankedPart, is_fraction, of_task, over_folds
 from bench.top import lists_table, top_lists
+from bench.train import Engine
 from data_recipes.core.model import DataError, RetrievalTask, Task
 from data_recipes.core.protocol import Protocol, protocol
 from methods.core.contract import Method
@@ -66,9 +68,15 @@ class Embedded:
 
 
 def score(
-    method: Method, task: Task, images: Images, missing: AbstractSet[str] = frozenset()
-) -> Score:
+    method: Method,
+    task: Task,
+    images: Images,
+    missing: AbstractSet[str] = frozenset(),
+    engine: Engine = ALONE,
+) -> Score | None:
     """Score `method` on every evaluated part of `task`.
+
+    With several ranks all call it and share the encoding; rank 0 gets the score, others None.
 
     images: image ids -> what the method takes for them (features or pixels).
     missing: ids of images that the dataset lacks.
@@ -79,7 +87,9 @@ def score(
     """
     rules = protocol(task.protocol)
     method.eval()
-    embedded = {part.name: _embed(method, part, images, missing) for part in task.evaluate}
+    embedded = {p.name: _embed(method, p, images, missing, engine) for p in task.evaluate}
+    if engine.rank != 0:
+        return None
     metrics: list[dict[str, float | None]] = []
     tables, lists, notes, chances, used, tied = [], [], list(rules.notes), [], 0, 0
     for fold in folds(task.evaluate, rules.fold):
@@ -189,7 +199,11 @@ def chance(rankings: Rankings, metric: str) -> float | None:
 
 
 def _embed(
-    method: Method, part: RetrievalTask, images: Images, missing: AbstractSet[str]
+    method: Method,
+    part: RetrievalTask,
+    images: Images,
+    missing: AbstractSet[str],
+    engine: Engine,
 ) -> Embedded:
     asked = available(part, missing)
     if not asked.queries or not asked.candidates:
@@ -198,10 +212,10 @@ def _embed(
             "candidates are missing; build the dataset again with its images"
         )
     with torch.no_grad():
-        queries = embed(method.query, asked.queries, images)
+        queries = embed(method.query, asked.queries, images, BATCH, engine)
         # A method may treat the list of classes as one (a class-specific context does).
         size = len(asked.candidates) if method.task.kind == "classification" else BATCH
-        candidates = embed(method.candidate, asked.candidates, images, size)
+        candidates = embed(method.candidate, asked.candidates, images, size, engine)
     return Embedded(asked, queries, candidates)
 
 

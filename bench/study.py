@@ -32,9 +32,11 @@ from pydantic import (
 
 from bench import fields
 from bench.study_file import StudyError, line, read_yaml, suggest
-from data_recipes.core.manifest import MANIFEST, read_manifest
+from data_recipes.core.dataset import open_dataset
+from data_recipes.core.manifest import MANIFEST
 from data_recipes.core.model import DataError
 from data_recipes.core.registry import recipes
+from data_recipes.core.remote import Place
 from methods.core.backbone import DEFAULT, BackboneSpec
 from methods.core.config import Training
 from methods.core.registry import UnknownMethodError, registered
@@ -184,7 +186,7 @@ NESTED: dict[str, type[BaseModel]] = {
 }
 
 
-def load_study(path: Path, data_root: Path) -> Study:
+def load_study(path: Path, data_root: Place) -> Study:
     """Read and check a study file, its methods' options, recipes and datasets.
 
     Raises:
@@ -244,7 +246,7 @@ def _errors_of(model: type[BaseModel], value: dict[str, Any], where: str) -> lis
     return []
 
 
-def _dataset_errors(raw: dict[str, Any], data_root: Path) -> list[str]:
+def _dataset_errors(raw: dict[str, Any], data_root: Place) -> list[str]:
     """Datasets that are named anywhere and are not built, or lack the task."""
     named: list[tuple[str, Any]] = []
     for key in ("datasets", "evaluate_on"):
@@ -260,10 +262,9 @@ def _dataset_errors(raw: dict[str, Any], data_root: Path) -> list[str]:
     ]
 
 
-def _dataset_error(where: str, text: str, data_root: Path) -> str | None:
+def _dataset_error(where: str, text: str, data_root: Place) -> str | None:
     name, _, task = text.partition("/")
-    folder = data_root / name
-    if not (folder / MANIFEST).is_file():
+    if isinstance(data_root, Path) and not (data_root / name / MANIFEST).is_file():
         if name in recipes():
             return (
                 f"{where}: dataset {name!r} is not built in {data_root}; run "
@@ -272,7 +273,7 @@ def _dataset_error(where: str, text: str, data_root: Path) -> str | None:
         built = {path.parent.name for path in data_root.glob(f"*/{MANIFEST}")}
         return f"{where}: unknown dataset {name!r}{suggest(name, [*recipes(), *built])}"
     try:
-        read_manifest(folder).task(task or None)
+        open_dataset(data_root / name).manifest.task(task or None)
     except DataError as error:
         return f"{where}: {error}"
     return None

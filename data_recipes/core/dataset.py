@@ -16,6 +16,7 @@ from PIL import Image
 from data_recipes.core.images import PADS, decode
 from data_recipes.core.manifest import INDEX, MANIFEST, Manifest, dataset_digest, read_manifest
 from data_recipes.core.model import DataError, Task
+from data_recipes.core.remote import Place, Remote, RemoteShards, mirror, place
 from data_recipes.core.shards import ShardReader, verify_shards
 from data_recipes.core.task_files import read_task
 from data_recipes.core.write import file_sha256
@@ -23,15 +24,22 @@ from data_recipes.core.write import file_sha256
 
 @dataclass(frozen=True)
 class Dataset:
-    """A built dataset: its manifest, tasks and images."""
+    """A built dataset: its manifest, tasks and images.
+
+    folder: all its files; of a remote dataset a local mirror of all but the shards.
+    """
 
     folder: Path
     manifest: Manifest
+    remote: Remote | None = None
 
     @cached_property
     def reader(self) -> ShardReader:
         """Access to the images' bytes."""
-        return ShardReader.open(self.folder)
+        if self.remote is None:
+            return ShardReader.open(self.folder)
+        shards = {shard.name: shard for shard in self.manifest.shards}
+        return ShardReader.open(self.folder, RemoteShards(self.remote, self.folder, shards))
 
     @cached_property
     def missing(self) -> frozenset[str]:
@@ -40,23 +48,50 @@ class Dataset:
 
     def images(self, ids: Sequence[str]) -> Iterator[Image.Image]:
         """RGB images in the order of `ids`, padded as the recipe's `pad` option says."""
-        pad = PADS[self.manifest.config.get("pad", "none")]
-        yield from map(pad, self.reader.images(ids))
+        yield from map(self.pad, self.reader.images(ids))
+
+    def pad(self, image: Image.Image) -> Image.Image:
+        """A decoded image, padded as the recipe's `pad` option says."""
+        return PADS[self.manifest.config.get("pad", "none")](image)
 
     def task(self, name: str | None = None) -> Task:
         """Read a task (None: the default one). Raises DataError when files are missing."""
         return read_task(self.manifest.task(name), self.folder)
 
 
-def open_dataset(folder: Path) -> Dataset:
-    """Open a built dataset. Raises DataError when there is none or it is damaged."""
-    return Dataset(folder, read_manifest(folder))
+def open_dataset(folder: Place | str) -> Dataset:
+    """Open a built dataset. Raises DataError when there is none or it is damaged.
+
+    folder: a local folder, or the address of one (`s3://bucket/name`, `https://host/name`).
+    """
+    there = place(folder)
+    if isinstance(there, Path):
+        return Dataset(there, read_manifest(there))
+    local = mirror(there, _verify_mirror)
+    return Dataset(local, read_manifest(local), there)
 
 
-def check_dataset(folder: Path) -> list[str]:
-    """Everything wrong with a built dataset (shards, digests, tasks), one line each."""
+def _verify_mirror(folder: Path, manifest: Manifest) -> None:
+    """Raise DataError unless index and tasks are those that the manifest's digests name."""
+    index = folder / INDEX
+    if file_sha256(index) != manifest.index_sha256:
+        raise DataError(f"{index}: differs from the manifest; copy the dataset there again")
+    table = pd.read_parquet(index)
+    images = zip(table["id"], table["sha256"], strict=True)
+    if dataset_digest(manifest, images, folder) != manifest.digest:
+        raise DataError(
+            f"{folder / 'tasks'}: content differs from the manifest; copy the dataset there again"
+        )
+
+
+def check_dataset(folder: Place | str) -> list[str]:
+    """Everything wrong with a built dataset (shards, digests, tasks), one line each.
+
+    Of a remote one every image is compared with the index; a difference raises DataError.
+    """
     dataset = open_dataset(folder)
-    found = verify_shards(folder, dataset.manifest.shards)
+    folder = dataset.folder
+    found = [] if dataset.remote else verify_shards(folder, dataset.manifest.shards)
     index = folder / INDEX
     if not index.is_file() or file_sha256(index) != dataset.manifest.index_sha256:
         found.append(f"{index}: missing or different from the manifest")

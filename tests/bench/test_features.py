@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bench.features import image_features
 from data_recipes.core.build import build_dataset
 from data_recipes.core.dataset import Dataset, open_dataset
 from data_recipes.core.images import RawImage
+from data_recipes.core.model import DataError
 from methods.core.backbone import Backbone
 from tests.tiny import TinyConfig, TinyRecipe
 
@@ -95,6 +97,36 @@ def test_a_dataset_built_in_another_order_shares_the_file_rightly(
         torch.testing.assert_close(
             found.at([image_id])[0], expected(tiny_dataset, tiny_backbone, image_id)
         )
+
+
+def test_the_cut_into_shards_changes_no_bit(
+    tiny_dataset: Dataset,
+    tiny_backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(features, "BATCH", 7)  # no multiple of either number of images a shard
+    build_dataset(TinyRecipe(), tmp_path / "tiny", per_shard=11)
+    other = open_dataset(tmp_path / "tiny")
+    assert len(other.manifest.shards) == 3 and len(tiny_dataset.manifest.shards) == 5
+    found = [
+        image_features(dataset, tiny_backbone, tmp_path / str(number))
+        for number, dataset in enumerate((tiny_dataset, other))
+    ]
+    assert torch.equal(found[0].features, found[1].features)
+
+
+def test_an_unreadable_image_is_named(
+    tiny_data: Path, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_data / "tiny", tmp_path / "tiny"))
+    dataset = open_dataset(folder)
+    shard, offset, size = dataset.reader.index["train/blue.1"]
+    data = bytearray((folder / shard).read_bytes())
+    data[offset : offset + size] = bytes(size)
+    (folder / shard).write_bytes(data)
+    with pytest.raises(DataError, match=r"tiny: image 'train/blue\.1': not a readable image"):
+        image_features(dataset, tiny_backbone, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("damage", ["shape", "cut", "empty"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from bench.embed import Images
 from bench.features import image_features
-from bench.score import folds, score
+from bench.score import Score, folds
+from bench.score import score as score_on_ranks
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import DataError, RetrievalTask, Task
 from data_recipes.karpathy import Image, tasks
@@ -25,6 +27,13 @@ def images(
     tiny_dataset: Dataset, tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
 ) -> Images:
     return image_features(tiny_dataset, tiny_backbone, tmp_path_factory.mktemp("features")).at
+
+
+def score(*args: Any) -> Score:
+    """The score on the one rank there is."""
+    found = score_on_ranks(*args)
+    assert found is not None
+    return found
 
 
 def build(name: str, backbone: Backbone, task: Task) -> Method:

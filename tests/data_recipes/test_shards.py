@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+import webdataset as wds
 from PIL import Image
 
 from data_recipes.core.images import RawImage
@@ -15,6 +16,7 @@ from data_recipes.core.shards import (
     decode,
     verify_shards,
 )
+from data_recipes.core.write import decode_key
 from tests.shard_files import raw_images, write_images
 from tests.tiny import png
 
@@ -53,6 +55,28 @@ def test_images_are_read_back_by_id_and_in_order(tmp_path: Path, per_shard: int)
         assert reader.read(image.id) == image.data
     pixels = [picture.getpixel((2, 6)) for picture in reader.images(["i6", "i1"])]
     assert pixels == [decode(images[6].data, "").getpixel((2, 6)), (255, 255, 255)]
+
+
+def test_some_images_are_streamed_in_shard_order(tmp_path: Path) -> None:
+    images = raw_images(9)
+    write_images(tmp_path, images, per_shard=4)
+    reader = ShardReader.open(tmp_path)
+    assert list(reader.stream(["i8", "i2", "i5", "i0"])) == [
+        (images[n].id, images[n].data) for n in (0, 2, 5, 8)
+    ]
+    assert list(reader.stream([])) == []
+    with pytest.raises(DataError, match="image 'nobody' is not in the shards"):
+        list(reader.stream(["i1", "nobody"]))
+
+
+def test_shards_are_plain_webdataset(tmp_path: Path) -> None:
+    images = raw_images(5)
+    shards, _ = write_images(tmp_path, images)
+    urls = [str(tmp_path / shard.name) for shard in shards]
+    samples = list(wds.WebDataset(urls, shardshuffle=False))
+    assert [(decode_key(s["__key__"]), s["png"]) for s in samples] == [
+        (image.id, image.data) for image in images
+    ]
 
 
 def test_strange_ids_survive(tmp_path: Path) -> None:
