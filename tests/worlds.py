@@ -161,7 +161,15 @@ def jsonl(root: Path) -> World:
 V2 = "imagenetv2-matched-frequency-format-val"
 WORLDS: dict[str, Callable[[Path], World]] = {
     "openmoji-roles": _embedded(2746),
+    "openmoji-roles-plain": _embedded(2746),
+    "openmoji-roles-shifted": _embedded(1320),
+    "openmoji-roles-grey": _embedded(1320),
+    "openmoji-roles-lines": _embedded(1320),
+    "openmoji-base-new": _embedded(2014),
     "openmoji-composed": _embedded(1494),
+    "openmoji-multi": _embedded(1061),
+    "openmoji-conditional": _embedded(1494),
+    "openmoji-source": _embedded(3016),
     "caltech101": coop_set("split_zhou_Caltech101.json", "101_ObjectCategories"),
     "oxford_pets": coop_set("split_zhou_OxfordPets.json", "images"),
     "stanford_cars": coop_set("split_zhou_StanfordCars.json", "stanford_cars"),

@@ -69,4 +69,6 @@ def ahead(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Never wait here: an iterator that is dropped half-read is closed by whatever thread
+        # collects it, perhaps by the very one that the workers are waiting for (fsspec's).
+        pool.shutdown(wait=False, cancel_futures=True)

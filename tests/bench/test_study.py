@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.cli import DEMO
-from bench.study import RunOptions, Study, load_study
+from bench.study import RunOptions, Study, load_study, study_datasets
 from bench.study_file import StudyError
-from data_recipes.openmoji import OpenMojiComposed, OpenMojiRoles
+from data_recipes.openmoji import OpenMojiComposed, OpenMojiMulti, OpenMojiRoles
 from tests.tiny import TINY_SPEC
 
 SOUND = """
@@ -231,6 +231,7 @@ def test_the_embedded_study_is_sound(tmp_path: Path) -> None:
     """Without its datasets: only they are missing."""
     with pytest.raises(StudyError) as caught:
         load_study(DEMO, tmp_path)
-    known = {OpenMojiRoles.name, OpenMojiComposed.name}
+    known = set(study_datasets(DEMO))
+    assert {OpenMojiRoles.name, OpenMojiComposed.name, OpenMojiMulti.name} == known
     assert all("is not built in" in line for line in caught.value.errors)
     assert all(any(name in line for name in known) for line in caught.value.errors)

@@ -20,7 +20,7 @@ NAMES = list(registry.recipes())
 EMBEDDED = [name for name in NAMES if not registry.recipe(name).inputs]
 DOCS = Path(__file__).resolve().parents[2] / "data_recipes/docs"
 PAGES = {
-    **dict.fromkeys(("openmoji-roles", "openmoji-composed"), "openmoji"),
+    **{name: "openmoji" for name in NAMES if name.startswith("openmoji-")},
     **dict.fromkeys(("imagefolder", "jsonl"), "your-own-data"),
 }
 

@@ -73,4 +73,26 @@ def test_ahead_ends_its_threads_and_passes_errors_on() -> None:
     abandoned = ahead(make, range(1, 100), workers=2)
     next(abandoned)
     abandoned.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+    end = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < end, "threads of work that nobody wants live on"
+        time.sleep(0.01)
+
+
+def test_dropping_half_read_work_waits_for_nothing() -> None:
+    """The thread that drops it may be the one that the workers wait for."""
+    go = threading.Event()
+
+    def make(number: int) -> int:
+        if number:
+            assert go.wait(10)
+        return number
+
+    results = ahead(make, range(4), workers=1)
+    assert next(results) == 0
+    closed = threading.Thread(target=results.close, daemon=True)  # type: ignore[attr-defined]
+    closed.start()
+    closed.join(5)
+    alive = closed.is_alive()
+    go.set()
+    assert not alive
