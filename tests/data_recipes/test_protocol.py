@@ -36,6 +36,8 @@ def test_published_definitions_do_not_change_silently() -> None:
         "classification/1": (("accuracy", "recall@5"), "accuracy"),
         "image-text/1": (("recall@1", "recall@5", "recall@10"), "recall@1"),
         "composed/1": (composed, "recall@1"),
+        "composed-multi/1": (circo, "mAP@5"),
+        "conditional/1": (genecis, "R@1"),
         "fashioniq-original/1": ((*r_1_5_10, "R@50"), "R@10"),
         "fashioniq-val/1": ((*r_1_5_10, "R@50"), "R@10"),
         "cirr/1": (cirr, "Recall@5"),
