@@ -67,6 +67,8 @@ def test_galleries_have_one_size_one_pool_and_not_the_reference(part: RetrievalT
         assert list(query.gallery) == sorted(query.gallery)  # the target has no place of its own
         assert {tuple(compared(d)) for d in [target, *wrong]} == {tuple(compared(reference))}
         assert "pretrain" not in {split_of(reference), split_of(target)}
+        assert (reference.role == ADULT) == (query.group == "hair")
+        assert (reference.role in turning()) == (query.group == "direction")
 
 
 @pytest.mark.parametrize("side", ["train", "test"])
