@@ -8,7 +8,7 @@ import pytest
 
 from bench.cli import DEMO
 from bench.study import RunOptions, Study, StudyError, load_study
-from data_recipes.openmoji import OpenMojiComposed, OpenMojiMulti, OpenMojiRoles
+from data_recipes.openmoji import OpenMojiComposed, OpenMojiRoles
 from tests.tiny import TINY_SPEC
 
 SOUND = """
@@ -229,6 +229,6 @@ def test_the_embedded_study_is_sound(tmp_path: Path) -> None:
     """Without its datasets: only they are missing."""
     with pytest.raises(StudyError) as caught:
         load_study(DEMO, tmp_path)
-    known = {OpenMojiRoles.name, OpenMojiComposed.name, OpenMojiMulti.name}
+    known = {OpenMojiRoles.name, OpenMojiComposed.name, "openmoji-multi"}
     assert all("is not built in" in line for line in caught.value.errors)
     assert all(any(name in line for name in known) for line in caught.value.errors)
