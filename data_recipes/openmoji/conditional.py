@@ -57,25 +57,27 @@ class Choice:
     text: str
 
 
-def compared(reference: Drawing) -> tuple[str, ...]:
-    """The attributes in which drawings of the reference's pool differ.
+# The attributes in which the drawings of a gallery differ: adults have hair, those who move a
+# direction. A condition that is not hair or direction is asked of the others.
+OTHERS, ADULTS, TURNING = (
+    ("role", "gender", "tone"),
+    ("gender", "hair", "tone"),
+    ("role", "gender", "direction", "tone"),
+)
+_POOLS = {"hair": ADULTS, "direction": TURNING}
 
-    Adults have hair, those who move a direction; the others have neither.
-    """
+
+def compared(reference: Drawing) -> tuple[str, ...]:
+    """The attributes in which drawings of the reference's pool differ."""
     if reference.role == ADULT:
-        return ("gender", "hair", "tone")
-    if reference.role in turning():
-        return ("role", "gender", "direction", "tone")
-    return ("role", "gender", "tone")
+        return ADULTS
+    return TURNING if reference.role in turning() else OTHERS
 
 
 @cache
-def _pools(side: Side) -> dict[tuple[str, ...], tuple[Drawing, ...]]:
-    """The side's drawings by the attributes in which they are compared."""
-    pools: dict[tuple[str, ...], list[Drawing]] = {}
-    for drawing in gallery(side):
-        pools.setdefault(compared(drawing), []).append(drawing)
-    return {key: tuple(pools[key]) for key in sorted(pools, key=len)}
+def _pool(side: Side, compares: tuple[str, ...]) -> tuple[Drawing, ...]:
+    """The side's drawings that are compared in these attributes."""
+    return tuple(d for d in gallery(side) if compared(d) == compares)
 
 
 def shared(first: Drawing, second: Drawing) -> frozenset[str]:
@@ -99,8 +101,9 @@ def choices(task: TaskName, side: Side) -> tuple[Choice, ...]:
 
 def _pairs(task: TaskName, side: Side, condition: str) -> list[tuple[Drawing, Drawing]]:
     """All (reference, target) of a condition, in the order in which they are taken."""
-    pool = next(pool for compares, pool in _pools(side).items() if condition in compares)
-    others = frozenset(compared(pool[0])) - {condition}
+    compares = _POOLS.get(condition, OTHERS)
+    pool = _pool(side, compares)
+    others = frozenset(compares) - {condition}
     same = frozenset({condition}) if task == "focus" else others
     held_out = [d for d in pool if split_of(d) != "pretrain"]
     pairs = [(r, t) for r in held_out for t in held_out if r != t and shared(r, t) == same]
@@ -111,7 +114,7 @@ def _choice(
     task: TaskName, side: Side, condition: str, reference: Drawing, target: Drawing
 ) -> Choice:
     pool = sorted(
-        (d for d in _pools(side)[compared(reference)] if d not in (reference, target)),
+        (d for d in _pool(side, compared(reference)) if d not in (reference, target)),
         key=lambda d: _hash(reference.code, target.code, d.code),
     )
     if task == "focus":

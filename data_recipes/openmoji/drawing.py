@@ -21,7 +21,7 @@ from data_recipes.openmoji.names import Drawing
 # Rasters are drawn at twice the picture's size, so that turning and shrinking them stays sharp.
 OVERSAMPLING = 2
 
-# All layers of the SVG, or its black outlines only (what OpenMoji's own black edition shows).
+# All layers of the SVG, or its black outlines only.
 Layers = Literal["all", "line"]
 _SVG = "http://www.w3.org/2000/svg"
 

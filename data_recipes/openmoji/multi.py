@@ -63,11 +63,6 @@ class Question:
         """`gender, any tone`: the few-shot unit."""
         return f"{'+'.join(self.changed)}, any {'+'.join(self.open)}"
 
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """The attributes that a right drawing shares with the reference."""
-        return tuple(a for a in ATTRIBUTES if a not in self.changed + self.open)
-
 
 @cache
 def gallery(side: Side) -> tuple[Drawing, ...]:

@@ -74,7 +74,7 @@ class OpenMojiRolesGrey(OpenMojiRolesPlain):
 
 
 class OpenMojiRolesLines(OpenMojiRolesPlain):
-    """The plain test pictures' outlines: black lines on white, as in OpenMoji's black edition."""
+    """The plain test pictures' outlines: black lines on white."""
 
     name = "openmoji-roles-lines"
     summary = "the same test drawings as black outlines on white; test only"

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_recipes.openmoji import drawing
 from data_recipes.openmoji.drawing import (
     DOWNSTREAM,
+    GREY,
     PRETRAINING,
     Nuisance,
     Style,
@@ -62,7 +64,7 @@ def test_a_shift_moves_the_drawing_right_and_down() -> None:
     assert np.array_equal(moved[4:, 8:], still[:-4, :-8])
 
 
-@pytest.mark.parametrize("style", [PRETRAINING, DOWNSTREAM])
+@pytest.mark.parametrize("style", [PRETRAINING, DOWNSTREAM, drawing.PLAIN, GREY])
 def test_a_nuisance_lies_in_the_ranges_of_its_style(style: Style) -> None:
     rng = np.random.default_rng(0)
     for nuisance in (draw(rng, style) for _ in range(100)):
@@ -77,3 +79,17 @@ def test_colour_changes_leave_grey_grey() -> None:
     assert np.allclose(colour_matrix(70.0, 0.3, 1.0) @ grey, grey)
     assert np.allclose(colour_matrix(0.0, 1.0, 0.5) @ [1.0, 0.5, 0.0], [0.5, 0.25, 0.0])
     assert np.allclose(colour_matrix(120.0, 1.0, 1.0) @ [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+
+
+def test_outlines_are_black_and_leave_out_every_filling() -> None:
+    filled, lines = raster(FARMER.code, 128), raster(FARMER.code, 128, "line")
+    opaque = lines[..., 3] == 255
+    assert opaque.any() and (lines[opaque][:, :3] < 30).all()
+    assert (lines[..., 3] > 0).mean() < 0.7 * (filled[..., 3] > 0).mean()
+    assert np.array_equal(lines[opaque], filled[opaque])  # they are on top of the drawing
+
+
+@pytest.mark.slow
+def test_every_evaluated_drawing_has_outlines() -> None:
+    for person in people():
+        assert (raster.__wrapped__(person.code, 32, "line")[..., 3] > 128).mean() > 0.02

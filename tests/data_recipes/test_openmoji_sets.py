@@ -1,10 +1,14 @@
 """The two downstream datasets, checked as specifications; a few images are rendered."""
 
 from collections import Counter
+from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
+from data_recipes.core import strict_json
+from data_recipes.core.build import build_dataset
 from data_recipes.core.recipe import Recipe
 from data_recipes.openmoji import OpenMojiComposed, OpenMojiConfig, OpenMojiRoles, composed
 from data_recipes.openmoji.names import roles, split_of
@@ -91,3 +95,30 @@ def test_the_licence_goes_with_the_pictures() -> None:
     for recipe in (OpenMojiRoles, OpenMojiComposed):
         assert recipe.licence == "CC BY-SA 4.0"
         assert "OpenMoji" in recipe.attribution
+
+
+PUBLISHED = {
+    OpenMojiRoles: "bdd3c9ac1cc0c305a17b5bed696621228797a768435399db565ea1c76e0714fb",
+    OpenMojiComposed: "155efc555089fe1abf89310c3fcb2244fa87d1048b5b5900df06af5cade52f7d",
+}
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_the_published_tasks_do_not_change_silently(recipe: type[Recipe]) -> None:
+    """A change here needs a new version of the recipe: results name the dataset's digest."""
+    assert strict_json.digest([asdict(task) for task in recipe().tasks()]) == PUBLISHED[recipe]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "digest"),
+    [
+        (OpenMojiRoles, "a0bc3274140833c3ac5b4c63a906efe3de936cb19dbd66570230a11c604f6ff8"),
+        (OpenMojiComposed, "95525a16d786ceb84e92dc8d10341133ad41973707807177130f8763609e5413"),
+    ],
+)
+def test_the_published_pictures_do_not_change_silently(
+    recipe: type[Recipe], digest: str, tmp_path: Path
+) -> None:
+    """With the pinned packages (constraints.txt); others may draw or compress differently."""
+    assert build_dataset(recipe(), tmp_path / "built").digest == digest
