@@ -125,8 +125,9 @@ class Cell(BaseModel):
     def title(self) -> str:
         """For progress lines and error messages."""
         name = self.variant or self.method
-        plural = "s" if self.shots > 1 else ""
-        draw = f", {self.shots} shot{plural}, seed {self.seed}" if self.shots else ""
+        plural = "" if self.shots == 1 else "s"
+        drawn = self.shots or self.trained_on
+        draw = f", {self.shots} shot{plural}, seed {self.seed}" if drawn else ""
         origin = f" from {self.trained_on.label}" if self.trained_on else ""
         return f"{name}{origin} on {self.dataset}/{self.task}{draw}"
 

@@ -140,7 +140,7 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
 
     A training-free method gives one cell per dataset (shots 0, seed 0), one that trains a cell per
     shots and seed; with `evaluate_on` one more for each of those and each target, with `source`
-    one for each seed at shots 0. Loads the backbone once, for its digest, and builds each method
+    one for each seed at shots 0 on every one of them. Loads the backbone once, for its digest, and builds each method
     once on each task.
 
     Raises:
@@ -160,6 +160,8 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
             if entry.recipe(study.training) is None:
                 grid.add(entry, place)
                 continue
+            if source is not None:
+                grid.add(entry, place, source, whole=True)
             for origin in own:
                 if origin.title != place.title:
                     grid.add(entry, place, origin)

@@ -27,6 +27,7 @@ from results.atomic import write_whole
 from results.report import write_report
 from results.store import WEIGHTS_FILE, RecordStore
 
+A_SOURCE = 64  # shots that a source counts for in the order of cells
 STATUS = "status.json"
 PLAN = "plan.json"
 
@@ -128,11 +129,11 @@ def run_plan(
 
 
 def work(cell: Cell, out: Path) -> Work:
-    """A cell as a unit for the queue. cost: training queries times epochs, or 1."""
+    """A cell as a unit for the queue. cost: shots (of a source: many) times epochs, or 1."""
     cost = 1.0
     if cell.training is not None:
         epochs = cell.training.epochs_at(cell.shots)
-        cost = float(cell.training.steps or max(1, cell.shots) * epochs)
+        cost = float(cell.training.steps or (cell.shots or A_SOURCE) * epochs)
         if cell.trained_on is not None and not cell.trained_on.whole:
             cost = 0.5  # its weights come from the cell that is scored at home, which runs first
     return Work(
