@@ -22,6 +22,13 @@ class Absent(StrEnum):
     MISS = "miss"
 
 
+class Reference(StrEnum):
+    """What becomes of each query's reference image, against the protocol's rule."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
 def evaluate(
     protocol: Annotated[str, typer.Option(help="For instance circo, cirr-soft or cirr/1.")],
     annotations: Annotated[list[Path], typer.Option(help="Official annotation file.")],
@@ -35,6 +42,10 @@ def evaluate(
     missing: Annotated[
         Absent | None,
         typer.Option(help="Queries without a prediction; default: the protocol's own rule."),
+    ] = None,
+    reference: Annotated[
+        Reference | None,
+        typer.Option(help="Keep or remove each query's reference, against the protocol's rule."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the result here (JSON).")] = None,
     record: Annotated[
@@ -65,6 +76,8 @@ def evaluate(
     from results.atomic import write_whole
     from results.store import RecordStore
 
+    if record is not None and reference is not None:
+        raise DataError("--record takes official results only; leave --reference out")
     if record is not None and (method is None or backbone is None):
         raise DataError("--record needs --method NAME and --backbone NAME, the row's labels")
     galleries: list[Path] | list[None] = gallery or [None] * len(annotations)
@@ -76,7 +89,12 @@ def evaluate(
     files = [
         Files(a, p, g, subset) for a, p, g in zip(annotations, predictions, galleries, strict=True)
     ]
-    found = score(protocol, files, missing.value if missing is not None else None)
+    found = score(
+        protocol,
+        files,
+        missing.value if missing is not None else None,
+        reference=reference.value if reference is not None else None,
+    )
     text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
     if out is not None:
         write_whole(out, f"{text}\n".encode())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from bench.metrics import metric_k, of_subset
 from bench.missing import Missing
-from bench.official_sets import read_set
+from bench.official_sets import read_set, with_reference
 from bench.predictions import Lists, read_predictions
 from bench.ranking import BLOCK_VALUES
 from bench.score import query_table
@@ -21,6 +21,9 @@ from bench.summary import Metrics, over_folds, over_sets, summary
 from data_recipes.core.digests import sha256, stranger
 from data_recipes.core.model import DataError
 from data_recipes.core.protocol import newest
+
+Reference = Literal["keep", "remove"]
+SAID: dict[Reference, str] = {"keep": "kept", "remove": "removed"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def evaluate(
     files: Sequence[Files],
     missing: Missing | None = None,
     metrics: Sequence[str] | None = None,
+    reference: Reference | None = None,
     block_values: int = BLOCK_VALUES,
 ) -> Evaluation:
     """Score prediction files against official annotation files.
@@ -84,6 +88,8 @@ def evaluate(
     files: one set; or several, whose plain mean is reported too.
     missing: what to do about queries without a prediction; None: the protocol's own rule.
     metrics: per-query metrics instead of the protocol's (then no longer its official result).
+    reference: "keep" or "remove" every query's reference image in its gallery, against the
+        protocol's own rule (to show what that does to a number; then no longer official either).
 
     Raises:
         DataError: a file is unsound, or predictions and annotations do not fit.
@@ -93,6 +99,8 @@ def evaluate(
         rules = replace(rules, metrics=tuple(metrics))
     policy: Missing = missing or rules.missing
     notes = list(rules.notes)
+    if reference is not None:
+        notes.append(f"references are {SAID[reference]}, whatever {rules.name} says: not official")
     sets: dict[str, Metrics] = {}
     hard: dict[str, Metrics] = {}
     digests: dict[str, str] = {}
@@ -106,6 +114,8 @@ def evaluate(
         if isinstance(predictions, Lists) and rules.name.startswith("circo"):
             predictions = whole_numbers(predictions)
         official = read_set(rules, one.annotations, one.gallery, predictions)
+        if reference is not None:
+            official = with_reference(official, reference)
         if official.name in sets:
             raise DataError(f"two sets are called {official.name!r}; each one counts once")
         if isinstance(predictions, Lists):
@@ -140,8 +150,9 @@ def evaluate(
     metrics_found, pessimistic = over_sets(rules, sets), over_sets(rules, hard)
     if metrics_found != pessimistic:
         notes.append("a few ties went to the target, as in the official code; see pessimistic")
+    name = rules.name if reference is None else f"{rules.name}, references {SAID[reference]}"
     return Evaluation(
-        rules.name,
+        name,
         metrics_found,
         scored,
         absent,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from bench.predictions import Lists, Matrix
 from data_recipes import circo, cirr, fashioniq, fdrd, genecis, karpathy
@@ -66,6 +67,27 @@ def read_set(
             "write the file for the test server with `promptgrid submit` instead"
         )
     return found
+
+
+def with_reference(official: OfficialSet, reference: Literal["keep", "remove"]) -> OfficialSet:
+    """The same queries with their reference image in the gallery, or out of it."""
+
+    def change(part: RetrievalTask) -> RetrievalTask:
+        queries = tuple(
+            replace(
+                query,
+                excluded=(query.image,)
+                if reference == "remove" and query.image in part.position
+                else (),
+            )
+            for query in part.queries
+        )
+        return replace(part, queries=queries)
+
+    whole = tuple(map(change, official.whole))
+    return replace(
+        official, whole=whole, folds=tuple(tuple(map(change, f)) for f in official.folds)
+    )
 
 
 def _one(task: RetrievalTask, *, own: bool = False, closed: bool = True) -> OfficialSet:

@@ -140,8 +140,8 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
 
     A training-free method gives one cell per dataset (shots 0, seed 0), one that trains a cell per
     shots and seed; with `evaluate_on` one more for each of those and each target, with `source`
-    one for each seed at shots 0 on every one of them. Loads the backbone once, for its digest, and builds each method
-    once on each task.
+    one for each seed at shots 0 on every one of them. Loads the backbone once, for its digest, and
+    builds each method once on each task.
 
     Raises:
         StudyError: methods that cannot be built on their task with these options, all in one list.

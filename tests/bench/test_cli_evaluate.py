@@ -124,3 +124,11 @@ def test_a_study_keeps_the_systems_put_beside_it(run: Run, tmp_path: Path) -> No
 def test_a_record_needs_its_labels(run: Run) -> None:
     code, _, err = run(f"--protocol fashioniq-original {DRESS} --record x --method theirs")
     assert code == 2 and "--record needs --method NAME and --backbone NAME" in err
+
+
+def test_a_reference_against_the_rule_is_said_and_never_recorded(run: Run) -> None:
+    code, out, _ = run(f"--protocol fashioniq-original {DRESS} --reference remove --json")
+    assert code == 0 and json.loads(out)["protocol"] == "fashioniq-original/1, references removed"
+    words = f"--protocol fashioniq-original {DRESS} --reference remove --record x"
+    code, _, err = run(f"{words} --method theirs --backbone b")
+    assert code == 2 and "--record takes official results only" in err
