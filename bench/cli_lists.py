@@ -40,7 +40,13 @@ def datasets(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     from data_recipes.core.registry import recipes
 
     rows = [
-        {"dataset": name, "about": r.summary, "licence": r.licence, "source": r.source}
+        {
+            "dataset": name,
+            "about": r.summary,
+            "options": [*r.inputs, *r.Config.model_fields],
+            "licence": r.licence,
+            "source": r.source,
+        }
         for name, r in recipes().items()
     ]
     show(rows, as_json)
