@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from ctypes import c_byte
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -64,13 +65,19 @@ def _in_pool(
     def collect(most: int) -> None:
         nonlocal pending
         while len(pending) > most:
+            raise_interrupt()
             done, pending = wait(pending, _REPORT_EVERY_S, FIRST_COMPLETED)
             made.extend(future.result() for future in done)
             report(tried.value)
 
-    with ProcessPoolExecutor(workers, context, _begin, (Path.cwd(), tried, stop)) as pool:
+    arguments = (Path.cwd(), tried, stop)
+    with (
+        _held_interrupt() as raise_interrupt,
+        ProcessPoolExecutor(workers, context, _begin, arguments) as pool,
+    ):
         try:
             for unit in units:
+                raise_interrupt()
                 pending.add(pool.submit(_make, unit, job))
                 collect(workers)
             collect(0)
@@ -84,6 +91,29 @@ def _in_pool(
             pool.shutdown(cancel_futures=True)
             raise
     return sorted(made, key=lambda written: written.name)
+
+
+@contextmanager
+def _held_interrupt() -> Iterator[Callable[[], None]]:
+    """Holds Ctrl-C back until the function that it gives is called, which raises it.
+
+    Raised inside the pool's own functions, it would leave their locks locked, and the pool would
+    never end.
+    """
+    if threading.current_thread() is not threading.main_thread():  # gets no Ctrl-C
+        yield lambda: None
+        return
+    pressed = threading.Event()
+
+    def raise_interrupt() -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield raise_interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _StoppedError(Exception):
