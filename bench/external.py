@@ -49,9 +49,15 @@ def record_of(found: Evaluation, system: System, predictions: list[Path]) -> dic
     parts, else the names of the sets, so that half a benchmark never shares a column with it.
 
     Raises:
-        DataError: the protocol's headline could not be computed.
+        DataError: queries were left out of the means, or the headline could not be computed.
     """
     rules = protocol(found.protocol)
+    if found.missing and len(found.queries) == found.n:
+        raise DataError(
+            f"{found.missing} of {found.n + found.missing} queries have no prediction and were "
+            "left out, which no other row of the leaderboard does; predict all of them, or pass "
+            "--missing miss"
+        )
     named = {name.removeprefix("mean "): value for name, value in found.metrics.items()}
     values = {name: value for name, value in named.items() if value is not None}
     for metric in rules.metrics:  # two directions: the plain mean has the metric's own name

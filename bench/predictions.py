@@ -56,6 +56,8 @@ def read_predictions(path: Path) -> Lists | Matrix:
     Raises:
         DataError: naming the file, the query or row, and what is wrong with it.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name the prediction file in it")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix in (".npy", ".safetensors"):

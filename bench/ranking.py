@@ -67,14 +67,10 @@ def rank(
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
         ValueError: the numbers of rows do not fit the task.
     """
-    if (len(queries), len(candidates)) != (len(task.queries), len(task.candidates)):
-        raise ValueError(
-            f"{len(queries)} query and {len(candidates)} candidate features for "
-            f"{len(task.queries)} queries and {len(task.candidates)} candidates"
-        )
+    check_rows(task, queries, candidates)
     gallery = candidates.float()
     # One buffer for all blocks: given back and asked for again, memory would end in pieces.
-    size = min(len(queries), _block_size(len(candidates), block_values))
+    size = min(len(queries), block_size(len(candidates), block_values))
     buffer = gallery.new_empty(size, len(candidates))
 
     def block(rows: slice) -> Tensor:
@@ -104,13 +100,7 @@ def rank_blocks(
     for start, stop in _blocks(len(task.queries), len(task.candidates), block_values):
         queries = task.queries[start:stop]
         similarity = block(slice(start, stop))
-        least, most = similarity.aminmax(dim=1)  # NaN is both
-        finite = least.isfinite() & most.isfinite()
-        if not bool(finite.all()):
-            bad = queries[int((~finite).nonzero()[0])]
-            raise NotFiniteError(
-                f"query {bad.id!r}: a similarity is not finite; NaN and infinity have no order"
-            )
+        check_finite(queries, similarity)
         pools = [query.gallery for query in queries]
         whole.append(_count(task, queries, pools, True, similarity, width, target_first))
         if queries[0].subset is not None:
@@ -141,12 +131,33 @@ def settle(rankings: Rankings, limit: float, target_first: Callable[[], Rankings
     return target_first() if 0 < rankings.tied.mean() <= limit else rankings
 
 
-def _block_size(candidates: int, block_values: int) -> int:
+def check_rows(task: RetrievalTask, queries: Tensor, candidates: Tensor) -> None:
+    """Raise ValueError unless there is one feature row for each query and candidate of `task`."""
+    if (len(queries), len(candidates)) != (len(task.queries), len(task.candidates)):
+        raise ValueError(
+            f"{len(queries)} query and {len(candidates)} candidate features for "
+            f"{len(task.queries)} queries and {len(task.candidates)} candidates"
+        )
+
+
+def check_finite(queries: Sequence[Query], similarity: Tensor) -> None:
+    """Raise NotFiniteError for the first row of `similarity` (rows, N) with NaN or infinity."""
+    least, most = similarity.aminmax(dim=1)  # NaN is both
+    finite = least.isfinite() & most.isfinite()
+    if not bool(finite.all()):
+        bad = queries[int((~finite).nonzero()[0])]
+        raise NotFiniteError(
+            f"query {bad.id!r}: a similarity is not finite; NaN and infinity have no order"
+        )
+
+
+def block_size(candidates: int, block_values: int) -> int:
+    """Queries in a block of at most `block_values` similarities; at least one."""
     return max(1, block_values // max(1, candidates))
 
 
 def _blocks(queries: int, candidates: int, block_values: int) -> Iterator[tuple[int, int]]:
-    size = _block_size(candidates, block_values)
+    size = block_size(candidates, block_values)
     for start in range(0, queries, size):
         yield start, min(start + size, queries)
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.ranking import BLOCK_VALUES, NotFiniteError
+from bench.ranking import BLOCK_VALUES, block_size, check_finite, check_rows
 from data_recipes.core.model import Query, RetrievalTask
 
 
@@ -43,25 +43,16 @@ def top_lists(
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
         ValueError: the numbers of rows do not fit the task.
     """
-    if (len(queries), len(candidates)) != (len(task.queries), len(task.candidates)):
-        raise ValueError(
-            f"{len(queries)} query and {len(candidates)} candidate features for "
-            f"{len(task.queries)} queries and {len(task.candidates)} candidates"
-        )
-    columns = candidates.float().T.contiguous()
-    size = max(1, block_values // max(1, len(candidates)))
+    check_rows(task, queries, candidates)
+    gallery = candidates.float()
+    size = block_size(len(candidates), block_values)
     whole: list[list[str]] = []
     subset: list[list[str]] | None = None
     if subset_k and task.queries[0].subset is not None:
         subset = []
     for start in range(0, len(queries), size):
-        similarity = queries[start : start + size].float() @ columns
-        finite = torch.isfinite(similarity).all(dim=1)
-        if not bool(finite.all()):
-            bad = task.queries[start + int((~finite).nonzero()[0])]
-            raise NotFiniteError(
-                f"query {bad.id!r}: a similarity is not finite; NaN and infinity have no order"
-            )
+        similarity = queries[start : start + size].float() @ gallery.T
+        check_finite(task.queries[start : start + size], similarity)
         block = zip(similarity, task.queries[start : start + size], strict=True)
         for values, query in block:
             whole.append(_first(task, values, _gallery(task, query, values.device), k))

@@ -16,8 +16,7 @@ from typing import Literal
 from data_recipes.core.images import RawImage
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.openmoji import phrases
-from data_recipes.openmoji.base import OpenMojiRecipe, attributes, stored
-from data_recipes.openmoji.drawing import DOWNSTREAM_MILD
+from data_recipes.openmoji.base import OpenMojiRecipe, attributes
 from data_recipes.openmoji.names import (
     ADULT,
     ATTRIBUTES,
@@ -27,7 +26,7 @@ from data_recipes.openmoji.names import (
     stable_hash,
     turning,
 )
-from data_recipes.openmoji.roles import downstream_nuisance
+from data_recipes.openmoji.roles import mildly
 
 Side = Literal["train", "test"]
 
@@ -143,9 +142,7 @@ class OpenMojiComposed(OpenMojiRecipe):
 
     def images(self) -> Iterator[RawImage]:
         """Every drawing of both galleries, once."""
-        for drawing in [*gallery("train"), *gallery("test")]:
-            nuisance = downstream_nuisance(drawing.code, self.options.seed, DOWNSTREAM_MILD)
-            yield stored(drawing.code, drawing, nuisance, self.options.size)
+        return mildly([*gallery("train"), *gallery("test")], self.options)
 
     def tasks(self) -> list[Task]:
         """One task; the edits' kinds are the few-shot units."""

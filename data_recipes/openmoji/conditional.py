@@ -24,11 +24,10 @@ from typing import Literal
 from data_recipes.core.images import RawImage
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.openmoji import phrases
-from data_recipes.openmoji.base import OpenMojiRecipe, attributes, stored
+from data_recipes.openmoji.base import OpenMojiRecipe, attributes
 from data_recipes.openmoji.composed import Side, gallery
-from data_recipes.openmoji.drawing import DOWNSTREAM_MILD
 from data_recipes.openmoji.names import ADULT, Drawing, split_of, stable_hash, turning
-from data_recipes.openmoji.roles import downstream_nuisance
+from data_recipes.openmoji.roles import mildly
 
 TaskName = Literal["focus", "change"]
 TASKS: tuple[TaskName, ...] = ("focus", "change")
@@ -176,9 +175,7 @@ class OpenMojiConditional(OpenMojiRecipe):
 
     def images(self) -> Iterator[RawImage]:
         """Every drawing of both sides, once, in the look of `openmoji-composed`."""
-        for drawing in [*gallery("train"), *gallery("test")]:
-            nuisance = downstream_nuisance(drawing.code, self.options.seed, DOWNSTREAM_MILD)
-            yield stored(drawing.code, drawing, nuisance, self.options.size)
+        return mildly([*gallery("train"), *gallery("test")], self.options)
 
     def tasks(self) -> list[Task]:
         """`focus` (the default) and `change`; the conditions are the few-shot units."""

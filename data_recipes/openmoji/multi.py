@@ -16,11 +16,10 @@ from functools import cache
 from data_recipes.core.images import RawImage
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.openmoji import composed, phrases
-from data_recipes.openmoji.base import OpenMojiRecipe, attributes, stored
+from data_recipes.openmoji.base import OpenMojiRecipe, attributes
 from data_recipes.openmoji.composed import Side
-from data_recipes.openmoji.drawing import DOWNSTREAM_MILD
 from data_recipes.openmoji.names import ATTRIBUTES, Drawing, split_of, stable_hash, turning
-from data_recipes.openmoji.roles import downstream_nuisance
+from data_recipes.openmoji.roles import mildly
 
 # (changed, open) -> (train, test) queries; the pairs are the few-shot units. Texts that name a role
 # say most of the answer, so they are few.
@@ -162,9 +161,7 @@ class OpenMojiMulti(OpenMojiRecipe):
 
     def images(self) -> Iterator[RawImage]:
         """Every drawing of both galleries, once, in the look of `openmoji-composed`."""
-        for drawing in [*gallery("train"), *gallery("test")]:
-            nuisance = downstream_nuisance(drawing.code, self.options.seed, DOWNSTREAM_MILD)
-            yield stored(drawing.code, drawing, nuisance, self.options.size)
+        return mildly([*gallery("train"), *gallery("test")], self.options)
 
     def tasks(self) -> list[Task]:
         """One task; what is changed and what is left open are the few-shot units."""

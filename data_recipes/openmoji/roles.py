@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +13,8 @@ from data_recipes.core.images import RawImage
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.core.recipe import Folders, RecipeConfig
 from data_recipes.openmoji import phrases
-from data_recipes.openmoji.base import OpenMojiRecipe, attributes, stored
-from data_recipes.openmoji.drawing import DOWNSTREAM, Nuisance, Style, draw
+from data_recipes.openmoji.base import OpenMojiConfig, OpenMojiRecipe, attributes, stored
+from data_recipes.openmoji.drawing import DOWNSTREAM, DOWNSTREAM_MILD, Nuisance, Style, draw
 from data_recipes.openmoji.names import Drawing, people, split_of, stable_hash
 from data_recipes.openmoji.names import roles as class_names
 
@@ -36,6 +36,13 @@ class Picture:
 def downstream_nuisance(picture_id: str, seed: int, style: Style = DOWNSTREAM) -> Nuisance:
     """The nuisance of one picture: a function of its id, the dataset's seed and the style."""
     return draw(np.random.default_rng(stable_hash("nuisance", seed, picture_id)), style)
+
+
+def mildly(drawings: Iterable[Drawing], options: OpenMojiConfig) -> Iterator[RawImage]:
+    """One picture of each drawing, in the mild downstream look; its id is the drawing's code."""
+    for drawing in drawings:
+        nuisance = downstream_nuisance(drawing.code, options.seed, DOWNSTREAM_MILD)
+        yield stored(drawing.code, drawing, nuisance, options.size)
 
 
 def pictures(seed: int, style: Style = DOWNSTREAM) -> list[Picture]:

@@ -132,3 +132,14 @@ def test_a_reference_against_the_rule_is_said_and_never_recorded(run: Run) -> No
     words = f"--protocol fashioniq-original {DRESS} --reference remove --record x"
     code, _, err = run(f"{words} --method theirs --backbone b")
     assert code == 2 and "--record takes official results only" in err
+
+
+def test_a_record_never_leaves_queries_out(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "dress.json", {"0": ["B1"]})
+    words = f"--protocol fashioniq-original {DRESS} --record x --method theirs --backbone b"
+    code, _, err = run(words)
+    assert code == 2 and "1 of 2 queries have no prediction and were left out" in err
+    assert not (tmp_path / "x").exists()
+    assert run(f"{words} --missing miss")[0] == 0
+    (record,) = RecordStore(tmp_path / "x").read_all()
+    assert record["metrics"]["R@1"] == 0.5 and (record["n_queries"], record["n_used"]) == (2, 1)
