@@ -17,11 +17,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dealt:
-    """Rows of one rank in one micro-batch. rows, weight: (b,); share: see `deal`."""
+    """Rows of one rank in one micro-batch. rows, weight: (b,); share, epoch: see `deal`."""
 
     rows: Rows
     weight: NDArray[np.float32]
     share: float
+    epoch: int = 0
 
 
 def batches_per_epoch(rows: int, batch_size: int) -> int:
@@ -38,8 +39,8 @@ def epoch_batches(rows: int, batch_size: int, seed: int, epoch: int) -> list[Row
     return [order[i * batch_size : (i + 1) * batch_size] for i in range(count)]
 
 
-def deal(batch: Rows, accumulation: int, rank: int, world_size: int) -> list[Dealt]:
-    """One rank's micro-batches of a batch.
+def deal(batch: Rows, accumulation: int, rank: int, world_size: int, epoch: int = 0) -> list[Dealt]:
+    """One rank's micro-batches of a batch; `epoch` is passed on.
 
     `share` is what a micro-batch's mean loss is multiplied by so that the mean over micro-batches
     is the mean over the batch, also where their sizes differ.
@@ -60,5 +61,5 @@ def deal(batch: Rows, accumulation: int, rank: int, world_size: int) -> list[Dea
         weight[: len(own)] = 1
         padding = np.full(count - len(own), micro[0], dtype=np.int64)
         share = len(micro) * accumulation / len(batch)
-        dealt.append(Dealt(np.concatenate([own, padding]), weight, share))
+        dealt.append(Dealt(np.concatenate([own, padding]), weight, share, epoch))
     return dealt

@@ -184,18 +184,18 @@ def run_cell(
     if cell.training is not None:
         known = _shared(trained(cell.training_key) if on and engine.rank == 0 else None)
         if known is not None:
-            method.load_state_dict(known.weights)
+            method.load_learned(known.weights)
             facts["trained_in"] = known.key
         else:
             shots = None if on and on.whole else cell.shots
             curve, said = learn(method, cell.training, home, shots, cell.seed, engine)
             notes += said
     if on is not None:
-        learned = method.state_dict()
+        learned = method.learned()
         method = build_method(cell, backbone, data.task).to(engine.device)
-        method.load_state_dict(learned)
+        method.load_learned(learned)
     clock.lap("train")
-    scored = score(method, data.task, data.features.at, data.missing, engine)
+    scored = score(method, data.task, data.images(method), data.missing, engine)
     clock.lap("score")
     if engine.world_size > 1:
         dist.barrier()
@@ -219,7 +219,11 @@ def run_cell(
         "memory": _memory(engine.device),
         "engine": facts,
         "provenance": provenance(),
-        "notes": [*notes, *(f"data: {line}" for line in data.warnings), *scored.notes],
+        "notes": [
+            *notes,
+            *(f"data: {line}" for line in data.dataset.manifest.warnings),
+            *scored.notes,
+        ],
     }
     return CellResult(record, scored.queries, _weights(method), scored.lists)
 
@@ -241,7 +245,7 @@ def build_method(cell: Cell, backbone: Backbone, task: Task) -> Method:
 
 
 def _weights(method: Method) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
+    return {k: v.detach().cpu().contiguous() for k, v in method.learned().items()}
 
 
 def _engine_facts(cell: Cell, engine: Engine) -> dict[str, Any]:

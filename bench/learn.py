@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from bench.batches import Dealt
+from bench.embed import Images
 from bench.embed import batch as as_batch
-from bench.features import ImageFeatures
 from bench.loaded import Data
 from bench.train import Engine, train
 from data_recipes.core.model import Candidate, Query, Task
 from data_recipes.core.sampler import few_shot, short_groups
 from methods.core.config import Training
-from methods.core.contract import Method, TrainBatch
+from methods.core.contract import Batch, Lesson, Method, TrainBatch
+
+Pair = tuple[Query, Candidate]
+Deal = Callable[[Dealt], TrainBatch]
+UNLABELLED = 1  # stream of random numbers that draws the images without labels
 
 
 def learn(
@@ -41,38 +46,94 @@ def learn(
         short = short_groups(queries, shots)
         if short:
             notes.append(f"{len(short)} group(s) have fewer than {shots} shots: all are used")
-    rows, deal_batch = training_batches(data.task, drawn, data.features, engine.device)
-    return train(method, training, shots or 0, rows, deal_batch, seed, engine), notes
+    pairs = training_pairs(data.task, drawn)
+    method.begin_training(lesson(data.task, pairs, data.descriptions))
+    method.to(engine.device)
+    deal_batch = training_batches(method, data.task, pairs, data.images(method), seed, engine)
+    curve = train(method, training, shots or 0, len(pairs), deal_batch, seed, engine)
+    method.end_training()
+    return curve, notes
+
+
+def training_pairs(task: Task, drawn: Sequence[Query]) -> list[Pair]:
+    """Each drawn query with each of its relevant candidates."""
+    part = task.training()
+    return [(q, part.candidates[part.position[c]]) for q in drawn for c in q.relevant]
+
+
+def lesson(task: Task, pairs: Sequence[Pair], descriptions: Mapping[str, Sequence[str]]) -> Lesson:
+    """What a method is told of its training pairs before the first step.
+
+    descriptions: class name or image id -> texts, where the dataset or the study has them.
+    """
+    part = task.training()
+
+    def of(name: str | None) -> tuple[str, ...]:
+        return tuple(descriptions.get(name or "", ()))
+
+    def described(query: Query, candidate: Candidate) -> tuple[str, ...]:
+        if task.kind == "classification":
+            return of(candidate.text)
+        if task.kind == "composed":
+            return of(candidate.image)
+        if query.text is not None:
+            return (query.text,)
+        texts = (part.candidates[part.position[c]].text for c in query.relevant)
+        return tuple(text for text in texts if text is not None)
+
+    composed = task.kind == "composed"
+    return Lesson(
+        texts=tuple(q.text or c.text or "" for q, c in pairs),
+        categories=tuple(q.group for q, _ in pairs),
+        described=tuple(described(q, c) for q, c in pairs),
+        reference_described=tuple(of(q.image) if composed else () for q, _ in pairs),
+    )
 
 
 def training_batches(
-    task: Task, drawn: list[Query], features: ImageFeatures, device: str
-) -> tuple[int, Any]:
-    """Number of training pairs, and the function from dealt rows to a TrainBatch.
+    method: Method, task: Task, pairs: Sequence[Pair], images: Images, seed: int, engine: Engine
+) -> Deal:
+    """The function from dealt rows to a TrainBatch.
 
-    A pair is a drawn query with one of its relevant candidates.
+    images: image ids -> what the method takes for them (features or pixels).
     """
     part = task.training()
-    pairs = [(q, part.candidates[part.position[c]]) for q in drawn for c in q.relevant]
     if task.kind == "classification":
         target = torch.tensor([part.position[c.id] for _, c in pairs])
-        classes = as_batch(part.candidates, features.at)
+        classes = as_batch(part.candidates, images)
     else:
         same: dict[str, int] = {}
         target = torch.tensor([same.setdefault(_content(c), len(same)) for _, c in pairs])
+    names = part.image_ids()
+    number = {image: n for n, image in enumerate(names)}
+    image_id = torch.tensor([number[q.image] if q.image else -1 for q, _ in pairs])
+    unlabelled = names if method.unlabelled else []
+    device = engine.device
 
     def deal_batch(dealt: Dealt) -> TrainBatch:
+        rows = torch.from_numpy(dealt.rows)
         own = [pairs[row] for row in dealt.rows]
+        extra = [_draw(seed, dealt.epoch, row, len(unlabelled)) for row in dealt.rows if unlabelled]
         return TrainBatch(
-            queries=as_batch([q for q, _ in own], features.at),
+            queries=as_batch([q for q, _ in own], images),
             candidates=classes
             if task.kind == "classification"
-            else as_batch([c for _, c in own], features.at),
-            target=target[torch.from_numpy(dealt.rows)].to(device),
+            else as_batch([c for _, c in own], images),
+            target=target[rows].to(device),
             weight=torch.from_numpy(dealt.weight).to(device),
+            row=rows.to(device),
+            image_id=image_id[rows].to(device),
+            epoch=dealt.epoch,
+            unlabelled=Batch(images=images([unlabelled[n] for n in extra])) if extra else None,
+            unlabelled_id=torch.tensor(extra).to(device) if extra else None,
         )
 
-    return len(pairs), deal_batch
+    return deal_batch
+
+
+def _draw(seed: int, epoch: int, row: int, count: int) -> int:
+    """The image without label of a row in an epoch: equal on any number of ranks."""
+    return int(np.random.default_rng([seed, UNLABELLED, epoch, row]).integers(count))
 
 
 def _content(candidate: Candidate) -> str:

@@ -1,28 +1,52 @@
-"""What cells share in one process: backbones, datasets, tasks and features, loaded once."""
+"""What cells share in one process: backbones, datasets, tasks, features and pixels, loaded once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from bench.embed import Images
 from bench.features import ImageFeatures, image_features
+from bench.pixels import Pixels
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset, open_dataset
 from data_recipes.core.model import DataError, Task
 from data_recipes.core.remote import place
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
+from methods.core.contract import Method
 
 
 @dataclass(frozen=True)
 class Data:
-    """A task with the features of its images. missing: ids of images that the dataset lacks."""
+    """A task and its images. folder: where the dataset was asked for.
+
+    missing: ids of images that the dataset lacks.
+    descriptions: class name or image id -> natural-language texts, for training alone.
+    """
 
     task: Task
-    digest: str
-    features: ImageFeatures
-    missing: frozenset[str]
-    warnings: list[str]
+    dataset: Dataset
+    folder: str
+    inputs: Inputs
+    descriptions: Mapping[str, tuple[str, ...]]
+
+    @property
+    def digest(self) -> str:
+        """The dataset's."""
+        return self.dataset.manifest.digest
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Ids of images that the dataset lacks."""
+        return self.dataset.missing
+
+    def images(self, method: Method) -> Images:
+        """Image ids -> what the method takes for them: features or pixels. All ranks ask."""
+        if method.pixels:
+            return Pixels(self.dataset, method.transform, self.inputs.engine.device).at
+        return self.inputs.features(self.folder, self.digest).at
 
 
 @dataclass(frozen=True)
@@ -40,14 +64,13 @@ class Inputs:
         return _backbone(self.spec, self.engine.device, self.backbone_digest)
 
     def data(self, name: str, digest: str, task: str) -> Data:
-        """One task of a dataset; all ranks ask. Raises DataError when it was rebuilt in between."""
+        """One task of a dataset. Raises DataError when it was rebuilt in between."""
         folder = str(place(self.data_root) / name)
-        dataset = _dataset(folder, digest)
-        features = _features(
-            folder, digest, self.spec, self.engine, self.backbone_digest, self.cache
-        )
-        missing, warnings = dataset.missing, dataset.manifest.warnings
-        return Data(_task(folder, digest, task), digest, features, missing, warnings)
+        return Data(_task(folder, digest, task), _dataset(folder, digest), folder, self, {})
+
+    def features(self, folder: str, digest: str) -> ImageFeatures:
+        """The frozen features of a dataset's images; all ranks ask."""
+        return _features(folder, digest, self.spec, self.engine, self.backbone_digest, self.cache)
 
 
 @lru_cache(maxsize=2)

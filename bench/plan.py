@@ -175,7 +175,7 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
 
 
 def _shapes(method: Method) -> dict[str, Size]:
-    return {name: value.shape for name, value in method.state_dict().items()}
+    return {name: value.shape for name, value in method.learned().items()}
 
 
 def _unfit(entry: MethodEntry, place: _Target, origin: _Target | None, trains: bool) -> str | None:

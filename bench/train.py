@@ -98,7 +98,8 @@ def train(
         for group in deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate(training, step, shots, per_epoch)
         step_loss = torch.zeros((), device=engine.device)
-        for dealt in deal(batches[number], training.accumulation, engine.rank, engine.world_size):
+        micro = deal(batches[number], training.accumulation, engine.rank, engine.world_size, epoch)
+        for dealt in micro:
             with autocast:
                 loss = deepspeed(batch(dealt)) * dealt.share
             deepspeed.backward(loss)

@@ -7,10 +7,11 @@ it. Unless a method touches the vision tower, images reach it as cached unit-nor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from PIL import Image
 from torch import Tensor, nn
 
 from data_recipes.core.model import TaskKind
@@ -39,12 +40,39 @@ class TrainBatch:
     target: (b,) row of `candidates` (classification), or the id of the row's target, by which
         false negatives are recognised (otherwise).
     weight: (b,) float32, 0 for padding rows.
+    row: (b,) int64, the rows' places in the `Lesson`.
+    image_id: (b,) int64, equal for rows with the same query image; -1 where there is none.
+    epoch: number of passes over the lesson before this one.
+    unlabelled, unlabelled_id: as many images of the whole training split, no text, drawn for each
+        row, and their ids on the same scale as `image_id`; None unless the method wants them.
     """
 
     queries: Batch
     candidates: Batch
     target: Tensor
     weight: Tensor
+    row: Tensor
+    image_id: Tensor
+    epoch: int = 0
+    unlabelled: Batch | None = None
+    unlabelled_id: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All training pairs (a query with one right candidate), told to a method before the first.
+
+    texts: of each pair: the class name, the caption, or the modification text.
+    categories: few-shot group of each pair: its class, garment type or kind of edit.
+    described: natural-language descriptions of each pair's class (classification), image
+        (image-text: all its captions), or target image (composed); () where there are none.
+    reference_described: of each pair's reference image (composed); () otherwise.
+    """
+
+    texts: tuple[str, ...]
+    categories: tuple[str, ...]
+    described: tuple[tuple[str, ...], ...]
+    reference_described: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +93,10 @@ class Method(nn.Module, ABC):
 
     name: in studies and tables. paper: where it is from. tasks: kinds it can do.
     trains: False for training-free methods; they run once, not per shots and seed.
-    touches_vision: needs pixels, because it changes the image tower.
+    touches_vision: changes the image tower, so it trains on pixels.
+    pixels: reads images as pixels (3, H, W) of `transform`, not as cached features.
+    stage: recipe of a training that comes before the target's, on the study's `source`, once for
+        all shots, seeds and targets; None: there is none. stage_kind: of the source's task.
     inferred: choices that no source states, one phrase each; shown under every table.
     recipe: the method's own training recipe; a study may override fields.
     """
@@ -75,6 +106,9 @@ class Method(nn.Module, ABC):
     tasks: ClassVar[frozenset[TaskKind]]
     trains: ClassVar[bool] = True
     touches_vision: ClassVar[bool] = False
+    pixels: ClassVar[bool] = False
+    stage: ClassVar[Training | None] = None
+    stage_kind: ClassVar[TaskKind] = "image_text"
     inferred: ClassVar[tuple[str, ...]] = ()
     recipe: ClassVar[Training] = Training()
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -101,10 +135,53 @@ class Method(nn.Module, ABC):
         """Why the method with these options knows only the classes it learned on; None: any."""
         return None
 
+    @classmethod
+    def describes(cls, config: MethodConfig, kind: TaskKind) -> bool:
+        """Whether training needs descriptions (of classes or images) beside the dataset's own."""
+        return False
+
     @property
     def backbone(self) -> Backbone:
         """The frozen model."""
         return self._backbone[0]
+
+    @property
+    def dim(self) -> int:
+        """Size D of the embeddings."""
+        return self.backbone.dim
+
+    @property
+    def transform(self) -> Callable[[Image.Image], Tensor]:
+        """RGB image -> pixels (3, H, W), for methods that read pixels."""
+        return self.backbone.transform
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether training wants images of the whole training split, without labels."""
+        return False
+
+    def begin_training(self, lesson: Lesson) -> None:
+        """Called once before the first step; may add modules that only training needs."""
+        return
+
+    def end_training(self) -> None:
+        """Called once after the last step; removes what `begin_training` added."""
+        return
+
+    def learned(self) -> dict[str, Tensor]:
+        """What a record keeps and `load_learned` takes: all that training has decided."""
+        return self.state_dict()
+
+    def load_learned(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of `learned`. Raises RuntimeError where names or shapes differ."""
+        self.load_state_dict(weights)
+
+    def similarity(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Scores (B, N) of embedded queries (B, D) and candidates (N, D); higher is nearer.
+
+        A method that overrides this bounds its own memory.
+        """
+        return queries @ candidates.T
 
     def image(self, images: Tensor) -> Tensor:
         """Features of images: (B, D) unit-norm; cached features pass through unchanged."""

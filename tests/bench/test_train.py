@@ -40,6 +40,8 @@ def batch(tiny_backbone: Backbone) -> Any:
             Batch(texts=list(NAMES)),
             target[rows],
             torch.from_numpy(dealt.weight),
+            rows,
+            rows,
         )
 
     return dealt_batch

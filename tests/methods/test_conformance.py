@@ -8,7 +8,7 @@ import torch
 from bench.batches import Dealt
 from bench.embed import batch as as_batch
 from bench.features import image_features
-from bench.learn import training_batches
+from bench.learn import lesson, training_batches, training_pairs
 from bench.train import Engine, train
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import Task
@@ -74,7 +74,10 @@ def test_two_steps_move_only_its_own_parameters_and_lower_the_loss(
     for _ in range(2):
         method = build(name, task, tiny_backbone)
         before = {k: v.clone() for k, v in method.state_dict().items()}
-        rows, batch = training_batches(task, list(task.train.queries), features, "cpu")  # type: ignore[arg-type]
+        pairs = training_pairs(task, task.train.queries)
+        rows = len(pairs)
+        method.begin_training(lesson(task, pairs, {}))
+        batch = training_batches(method, task, pairs, features.at, 1, Engine())  # type: ignore[attr-defined]
         curves.append(train(method, RECIPE, 1, rows, batch, 1, Engine()))
         whole = Dealt(torch.arange(rows).numpy(), torch.ones(rows).numpy(), 1.0)
         with torch.no_grad():
