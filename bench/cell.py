@@ -7,129 +7,24 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
 import torch.distributed as dist
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from bench import fields, keys
-from bench.learn import learn
+from bench.cell_spec import Cell
+from bench.learned import Pool, build_method, home_of, learned
 from bench.loaded import Inputs
 from bench.provenance import provenance
 from bench.score import score
 from bench.train import Engine, ensure_process_group
-from data_recipes.core.model import Task
 from data_recipes.core.protocol import protocol
-from methods.core.backbone import Backbone, BackboneSpec
-from methods.core.config import Training
-from methods.core.contract import Method, TaskInfo
-from methods.core.registry import method as registered_method
+from methods.core.contract import Method
 
 RECORD_SCHEMA = 1
-
-
-class TrainedOn(BaseModel):
-    """Another dataset that a cell's method learns on before it is scored on the cell's own.
-
-    whole: all its training queries (a `source:`), not the cell's few shots (`evaluate_on:`).
-    """
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    dataset: str
-    dataset_digest: str
-    task: str
-    whole: bool
-
-    @property
-    def label(self) -> str:
-        """For tables."""
-        return f"{self.dataset}/{self.task}"
-
-
-class Cell(BaseModel):
-    """Everything that `run_cell` needs. Identity fields make the key; see `bench.fields`.
-
-    method, config, training: the method, its validated options, its resolved recipe.
-    sources: digests of the method's and the engine's source.
-    dataset, task, dataset_digest, protocol: what is learned and how it is scored.
-    trained_on: where it is learned instead, for transfer; None: on `dataset` itself.
-    backbone_digest: of the frozen weights. shots, seed: 0 and 0 for training-free methods.
-    """
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    method: str = fields.identity()
-    config: dict[str, Any] = fields.identity()
-    training: Training | None = fields.identity()
-    sources: dict[str, str] = fields.identity()
-    dataset: str = fields.identity()
-    dataset_digest: str = fields.identity()
-    task: str = fields.identity()
-    protocol: str = fields.identity()
-    trained_on: TrainedOn | None = fields.identity(default=None)
-    backbone_digest: str = fields.identity()
-    shots: int = fields.identity()
-    seed: int = fields.identity()
-    kind: str = fields.runtime()
-    study: str = fields.runtime()
-    variant: str | None = fields.runtime()
-    backbone: BackboneSpec = fields.runtime()
-    data_root: str = fields.runtime()
-    cache: str = fields.runtime()
-    zero_stage: int = fields.runtime(default=0)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What decides the result, as JSON values."""
-        return fields.identity_of(self)
-
-    @property
-    def key(self) -> str:
-        """The cell's key: hash of its identity."""
-        return keys.key(self.identity)
-
-    @property
-    def training_key(self) -> str:
-        """Hash of what decides the learned weights: equal for one training scored on many sets."""
-        home = self.trained_on or TrainedOn(
-            dataset=self.dataset, dataset_digest=self.dataset_digest, task=self.task, whole=False
-        )
-        scored = ("dataset", "dataset_digest", "task", "protocol", "trained_on")
-        own = {k: v for k, v in self.identity.items() if k not in scored}
-        return keys.key({**own, "trained_on": home.model_dump()})
-
-    @property
-    def coordinates(self) -> dict[str, Any]:
-        """Where the cell stands in tables: the `cell` part of its record."""
-        return {
-            "study": self.study,
-            "method": self.method,
-            "variant": self.variant,
-            "dataset": self.dataset,
-            "task": self.task,
-            "shots": self.shots,
-            "seed": self.seed,
-            "backbone": self.backbone.label,
-            "protocol": self.protocol,
-            "trained_on": self.trained_on.label if self.trained_on else None,
-            "trains": self.training is not None,
-        }
-
-    @property
-    def title(self) -> str:
-        """For progress lines and error messages."""
-        name = self.variant or self.method
-        plural = "" if self.shots == 1 else "s"
-        drawn = self.shots or self.trained_on
-        draw = f", {self.shots} shot{plural}, seed {self.seed}" if drawn else ""
-        origin = f" from {self.trained_on.label}" if self.trained_on else ""
-        return f"{name}{origin} on {self.dataset}/{self.task}{draw}"
 
 
 @dataclass(frozen=True)
@@ -145,23 +40,14 @@ class CellResult:
     lists: pd.DataFrame | None = None
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Weights learned in another cell, and that cell's key."""
-
-    key: str
-    weights: dict[str, Tensor]
-
-
 def run_cell(
     cell: Cell,
     engine: Engine | None = None,
-    trained: Callable[[str], Trained | None] = lambda _: None,
+    trained: Pool = lambda _: None,
 ) -> CellResult | None:
     """Train and score one cell. With several ranks, all call it; only rank 0 gets the result.
 
-    trained: training key -> weights learned in another cell, if there are any. Asked on rank 0,
-        for cells that are scored on another dataset than they are trained on.
+    trained: training key -> weights learned in another cell, if there are any; see `learned`.
 
     Raises:
         DataError: dataset or backbone differ from what the cell was planned with.
@@ -171,29 +57,16 @@ def run_cell(
     ensure_process_group(engine)
     clock = _Clock()
     inputs = Inputs(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine)
-    backbone, on = inputs.backbone(), cell.trained_on
+    backbone = inputs.backbone()
     data = inputs.data(cell.dataset, cell.dataset_digest, cell.task)
-    home = data if on is None else inputs.data(on.dataset, on.dataset_digest, on.task)
+    home_of(cell, inputs)  # kept, and so no part of the training's seconds
     clock.lap("load")
-    torch.manual_seed(cell.seed)
-    method = build_method(cell, backbone, home.task).to(engine.device)
+    found = learned(cell, inputs, trained)
+    method = found.method
     trainable = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    notes = [f"inferred in {cell.method}: {choice}" for choice in method.inferred]
-    facts = _engine_facts(cell, engine)
-    curve: list[float] = []
-    if cell.training is not None:
-        known = _shared(trained(cell.training_key) if on and engine.rank == 0 else None)
-        if known is not None:
-            method.load_learned(known.weights)
-            facts["trained_in"] = known.key
-        else:
-            shots = None if on and on.whole else cell.shots
-            curve, said = learn(method, cell.training, home, shots, cell.seed, engine)
-            notes += said
-    if on is not None:
-        learned = method.learned()
+    if cell.trained_on is not None and not cell.stage:
         method = build_method(cell, backbone, data.task).to(engine.device)
-        method.load_learned(learned)
+        method.load_learned(found.method.learned())
     clock.lap("train")
     scored = score(method, data.task, data.images(method), data.missing, engine)
     clock.lap("score")
@@ -213,35 +86,20 @@ def run_cell(
         "n_queries": len(scored.queries),
         "n_used": scored.used,
         "tie_rate": scored.tie_rate,
-        "loss_curve": [[step, value] for step, value in enumerate(curve)],
+        "loss_curve": [[step, value] for step, value in enumerate(found.curve)],
         "trainable_parameters": trainable,
         "timings": clock.seconds,
         "memory": _memory(engine.device),
-        "engine": facts,
+        "engine": {**_engine_facts(cell, engine), **found.facts},
         "provenance": provenance(),
         "notes": [
-            *notes,
+            *(f"inferred in {cell.method}: {choice}" for choice in method.inferred),
+            *found.notes,
             *(f"data: {line}" for line in data.dataset.manifest.warnings),
             *scored.notes,
         ],
     }
     return CellResult(record, scored.queries, _weights(method), scored.lists)
-
-
-def _shared(value: Trained | None) -> Trained | None:
-    """Rank 0's value on every rank."""
-    if dist.get_world_size() == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
-def build_method(cell: Cell, backbone: Backbone, task: Task) -> Method:
-    """The cell's method over `backbone`. Seed torch before: parameters may start random."""
-    kind = registered_method(cell.method)
-    info = TaskInfo(kind=task.kind, class_names=task.class_names, templates=task.templates)
-    return kind(kind.Config.model_validate(cell.config), backbone, info)
 
 
 def _weights(method: Method) -> dict[str, Tensor]:

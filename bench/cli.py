@@ -189,8 +189,9 @@ def show_report(
 ) -> None:
     """Print the leaderboard and where the files are."""
     from results.absent import restrict
-    from results.console import console_leaderboard
+    from results.console import console_leaderboard, console_stages
     from results.frames import from_records
+    from results.stages import stage_cells
     from results.store import RecordStore
     from results.tables import leaderboard
     from results.withheld import to_be_measured, withheld_cells, withheld_lines
@@ -200,7 +201,8 @@ def show_report(
     frame = restrict(from_records(records), expected)
     withheld = withheld_cells(records, expected)
     measured = to_be_measured(expected, withheld)
-    for table in console_leaderboard(leaderboard(frame, measured, store.failures())):
+    tables_shown = console_leaderboard(leaderboard(frame, measured, store.failures()))
+    for table in [*tables_shown, *console_stages(stage_cells(records, expected))]:
         console.print()
         console.print(table)
     console.print()

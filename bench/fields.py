@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 ROLE = "role"
+BY = "by"
 
 
-def identity(*args: Any, **kwargs: Any) -> Any:
-    """A field that decides the result."""
-    return Field(*args, json_schema_extra={ROLE: "identity"}, **kwargs)
+def identity(*args: Any, by: str | None = None, **kwargs: Any) -> Any:
+    """A field that decides the result. by: through this attribute of its value alone."""
+    return Field(*args, json_schema_extra={ROLE: "identity", BY: by}, **kwargs)
 
 
 def runtime(*args: Any, **kwargs: Any) -> Any:
@@ -28,6 +29,13 @@ def role(model: type[BaseModel], name: str) -> str | None:
     """ "identity", "runtime", or None for an unmarked field."""
     extra = model.model_fields[name].json_schema_extra
     return str(extra[ROLE]) if isinstance(extra, dict) and ROLE in extra else None
+
+
+def stands_for(model: type[BaseModel], name: str) -> str | None:
+    """The attribute through which an identity field decides; None: the field as it is."""
+    extra = model.model_fields[name].json_schema_extra
+    by = extra.get(BY) if isinstance(extra, dict) else None
+    return None if by is None else str(by)
 
 
 def identity_of(value: BaseModel) -> dict[str, Any]:
@@ -47,7 +55,8 @@ def identity_of(value: BaseModel) -> dict[str, Any]:
         if mark == "identity":
             if not _is_finite(exact[name]):
                 raise ValueError(f"{type(value).__name__}.{name} holds NaN or infinity")
-            found[name] = dumped[name]
+            by, inner = stands_for(type(value), name), getattr(value, name)
+            found[name] = dumped[name] if by is None or inner is None else getattr(inner, by)
     return found
 
 

@@ -12,8 +12,10 @@ from bench.features import ImageFeatures, image_features
 from bench.pixels import Pixels
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset, open_dataset
+from data_recipes.core.descriptions import read_descriptions
 from data_recipes.core.model import DataError, Task
 from data_recipes.core.remote import place
+from data_recipes.core.write import file_sha256
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
 from methods.core.contract import Method
 
@@ -63,10 +65,29 @@ class Inputs:
         """The frozen model on the device. Raises DataError when its weights are others."""
         return _backbone(self.spec, self.engine.device, self.backbone_digest)
 
-    def data(self, name: str, digest: str, task: str) -> Data:
-        """One task of a dataset. Raises DataError when it was rebuilt in between."""
+    def data(
+        self,
+        name: str,
+        digest: str,
+        task: str,
+        descriptions: str | None = None,
+        descriptions_file: str | None = None,
+    ) -> Data:
+        """One task of a dataset.
+
+        descriptions: sha256 of the descriptions that come with it; None: none do.
+        descriptions_file: where they are; None: in the dataset's folder.
+
+        Raises:
+            DataError: the dataset or its descriptions are others than where the study was planned.
+        """
         folder = str(place(self.data_root) / name)
-        return Data(_task(folder, digest, task), _dataset(folder, digest), folder, self, {})
+        told: Mapping[str, tuple[str, ...]] = {}
+        if descriptions is not None and descriptions_file is not None:
+            told = _descriptions(descriptions_file, descriptions)
+        elif descriptions is not None:
+            told = _own_descriptions(folder, digest, descriptions)
+        return Data(_task(folder, digest, task), _dataset(folder, digest), folder, self, told)
 
     def features(self, folder: str, digest: str) -> ImageFeatures:
         """The frozen features of a dataset's images; all ranks ask."""
@@ -98,6 +119,28 @@ def _dataset(folder: str, digest: str) -> Dataset:
 @lru_cache(maxsize=8)
 def _task(folder: str, digest: str, name: str) -> Task:
     return _dataset(folder, digest).task(name)
+
+
+@lru_cache(maxsize=4)
+def _descriptions(file: str, digest: str) -> Mapping[str, tuple[str, ...]]:
+    found = file_sha256(Path(file))
+    if found != digest:
+        raise DataError(
+            f"{file}: digest {found[:12]} there, {digest[:12]} where the study was planned; the "
+            "descriptions were changed in between, so start the study again"
+        )
+    return read_descriptions(Path(file))
+
+
+def _own_descriptions(folder: str, digest: str, wanted: str) -> Mapping[str, tuple[str, ...]]:
+    dataset = _dataset(folder, digest)
+    found = dataset.manifest.descriptions_sha256
+    if found != wanted:
+        raise DataError(
+            f"{folder}: descriptions with digest {(found or 'none')[:12]} there, {wanted[:12]} "
+            "where the study was planned; start the study again"
+        )
+    return dataset.descriptions
 
 
 @lru_cache(maxsize=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from bench.cell import Cell, Trained, run_cell
+from bench.cell import run_cell
+from bench.cell_spec import Cell
+from bench.learned import Trained
 from bench.plan import Plan
 from bench.study import RunOptions
 from bench.train import Engine
@@ -28,6 +30,7 @@ from results.report import write_report
 from results.store import WEIGHTS_FILE, RecordStore
 
 A_SOURCE = 64  # shots that a source counts for in the order of cells
+A_STAGE = 1e9  # cost that puts stages before all other cells, which wait for them
 STATUS = "status.json"
 PLAN = "plan.json"
 
@@ -103,11 +106,12 @@ def run_plan(
     outcome = None
     if todo:
         gpu = torch.cuda.is_available() if options.gpu is None else options.gpu
-        units = [work(cell, out) for cell in todo]
+        units = [work(cell, out, {cell.key for cell in todo}) for cell in todo]
 
         def record_failure(event: dict[str, Any]) -> None:
             if event["kind"] == "failed":
                 cell = cells[event["key"]]
+                event = {**event, "error": _named(event["error"], cell)}
                 store.write_failure(cell.key, failure(cell, event["error"]))
             if on_event is not None:
                 on_event(event)
@@ -128,18 +132,24 @@ def run_plan(
     return Ran(outcome, len(cells) - len(todo), failures, files)
 
 
-def work(cell: Cell, out: Path) -> Work:
-    """A cell as a unit for the queue. cost: shots (of a source: many) times epochs, or 1."""
+def work(cell: Cell, out: Path, todo: Collection[str] = ()) -> Work:
+    """A cell as a unit for the queue. cost: shots (of a source: many) times epochs, or 1.
+
+    todo: keys of the cells that run; a cell waits for its stage where that is one of them.
+    """
     cost = 1.0
     if cell.training is not None:
         epochs = cell.training.epochs_at(cell.shots)
         cost = float(cell.training.steps or (cell.shots or A_SOURCE) * epochs)
-        if cell.trained_on is not None and not cell.trained_on.whole:
+        if cell.stage:
+            cost += A_STAGE
+        elif cell.trained_on is not None and not cell.trained_on.whole:
             cost = 0.5  # its weights come from the cell that is scored at home, which runs first
     return Work(
         key=cell.key,
         payload={"cell": cell.model_dump_json(), "store": str(out.resolve())},
         cost=cost,
+        needs=(cell.after.key,) if cell.after is not None and cell.after.key in todo else (),
         warm=f"{cell.backbone_digest}:{(cell.trained_on or cell).dataset_digest}",
     )
 
@@ -156,6 +166,13 @@ def failure(cell: Cell, error: str | None) -> dict[str, Any]:
     """The content of a failure file: `reason` is the exception's own line."""
     lines = (error or "").strip().splitlines() or ["no reason was given"]
     return {"cell": cell.coordinates, "reason": lines[-1], "traceback": error or ""}
+
+
+def _named(error: str | None, cell: Cell) -> str | None:
+    """The queue knows a cell's stage by its key alone."""
+    if error is None or cell.after is None:
+        return error
+    return error.replace(cell.after.key, cell.after.title)
 
 
 def expected_cells(planned: Plan) -> list[dict[str, Any]]:
@@ -180,7 +197,7 @@ def save_splits(cells: list[Cell], out: Path) -> None:
     wanted = {
         (c.data_root, c.dataset, c.task, c.seed, c.dataset_digest)
         for c in cells
-        if c.training is not None and c.trained_on is None
+        if c.training is not None and c.trained_on is None  # a stage takes all of its source
     }
     for root, dataset, task, seed, digest in sorted(wanted):
         path = out / "splits" / f"{dataset}-{task}-{digest[:12]}-seed{seed}.json"

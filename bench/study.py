@@ -10,7 +10,8 @@ methods:
 shots: [1, 2, 4, 8]                   # 0: no training on the dataset; learns on `source` instead
 seeds: [1, 2, 3]
 evaluate_on: [openmoji-roles-grey]    # what was learned on each dataset is scored there too
-source: openmoji-source               # what is learned at shots 0
+source: openmoji-source               # what is learned at shots 0, and in a method's stage
+descriptions: {openmoji-roles: d.json}  # for methods that learn from descriptions
 training: {epochs: 20}                # over every method's own recipe
 """
 
@@ -31,15 +32,18 @@ from pydantic import (
 )
 
 from bench import fields
-from bench.study_file import StudyError, line, read_yaml, suggest
-from data_recipes.core.dataset import open_dataset
-from data_recipes.core.manifest import MANIFEST
-from data_recipes.core.model import DataError
-from data_recipes.core.registry import recipes
+from bench.study_checks import (
+    dataset_errors,
+    described_file,
+    description_errors,
+    entries,
+    option_errors,
+)
+from bench.study_file import StudyError, line, read_yaml
 from data_recipes.core.remote import Place
 from methods.core.backbone import DEFAULT, BackboneSpec
 from methods.core.config import Training
-from methods.core.registry import UnknownMethodError, registered
+from methods.core.registry import UnknownMethodError
 from methods.core.registry import method as registered_method
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -50,12 +54,17 @@ class _Strict(BaseModel):
 
 
 class MethodEntry(_Strict):
-    """One method of a study, perhaps with options. label: its name in tables (default: name)."""
+    """One method of a study, perhaps with options.
+
+    label: its name in tables (default: name). training: over the method's recipe and the study's
+    changes to it. stage_training: over the recipe of its stage.
+    """
 
     name: str = fields.identity()
     label: str | None = fields.runtime(default=None)
     config: dict[str, Any] = fields.identity(default_factory=dict)
     training: dict[str, Any] = fields.identity(default_factory=dict)
+    stage_training: dict[str, Any] = fields.identity(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -85,6 +94,13 @@ class MethodEntry(_Strict):
         own = kind.recipe.model_dump()
         return Training.model_validate({**own, **overrides, **self.training})
 
+    def stage_recipe(self) -> Training | None:
+        """The recipe of the method's stage with this entry's changes; None: it has no stage."""
+        stage = registered_method(self.name).stage
+        if stage is None:
+            return None
+        return Training.model_validate({**stage.model_dump(), **self.stage_training})
+
 
 class RunOptions(_Strict):
     """How cells are spread over the machine; nothing here changes a number beyond rounding.
@@ -105,17 +121,12 @@ def _backbone_from_text(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
 
-def _entries_from_text(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
-
-
 class Study(_Strict):
     """A grid of cells: methods x datasets x shots x seeds over one frozen backbone.
 
     evaluate_on: datasets that every trained method is scored on too (transfer).
-    source: the dataset that methods learn on, all of it, at shots 0.
+    source: the dataset that methods learn on, all of it, at shots 0 or in a stage before.
+    descriptions: dataset -> file of descriptions that methods may learn from, for its own.
     """
 
     name: str = fields.runtime()
@@ -123,11 +134,10 @@ class Study(_Strict):
         default=BackboneSpec(model=DEFAULT)
     )
     datasets: list[str] = fields.identity(min_length=1)
-    methods: Annotated[list[MethodEntry], BeforeValidator(_entries_from_text)] = fields.identity(
-        min_length=1
-    )
+    methods: Annotated[list[MethodEntry], BeforeValidator(entries)] = fields.identity(min_length=1)
     evaluate_on: list[str] = fields.identity(default_factory=list)
     source: str | None = fields.identity(default=None)
+    descriptions: dict[str, str] = fields.identity(default_factory=dict)
     shots: list[int] = fields.identity(min_length=1)
     seeds: list[int] = fields.identity(min_length=1)
     training: dict[str, Any] = fields.identity(default_factory=dict)
@@ -159,8 +169,13 @@ class Study(_Strict):
                 "one to learn on: name it with `source:`, or remove 0 (training-free methods run "
                 "once in any case)"
             )
-        if 0 not in shots and info.data.get("source") is not None:
-            raise ValueError("`source:` is learned on at shots 0 only; add 0, or remove the source")
+        listed: list[MethodEntry] | None = info.data.get("methods")
+        staged = listed is None or any(registered_method(entry.name).stage for entry in listed)
+        if 0 not in shots and info.data.get("source") is not None and not staged:
+            raise ValueError(
+                "`source:` is learned on at shots 0, or in the stage of a method that has one; "
+                "add 0, or remove the source"
+            )
         return shots
 
     @field_validator("seeds")
@@ -169,6 +184,16 @@ class Study(_Strict):
         if min(seeds) < 0:
             raise ValueError("seeds must not be negative")
         return seeds
+
+    @model_validator(mode="after")
+    def _stages_have_a_source(self) -> Study:
+        staged = [e.label or e.name for e in self.methods if registered_method(e.name).stage]
+        if staged and self.source is None:
+            raise ValueError(
+                f"{', '.join(staged)}: trains a stage on another dataset first; name it with "
+                "`source:`, for example `source: openmoji-source/captions`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Study:
@@ -198,10 +223,12 @@ def load_study(path: Path, data_root: Place) -> Study:
         study = Study.model_validate(raw)
     except ValidationError as error:
         errors += [line(detail, Study, nested=NESTED) for detail in error.errors()]
-    errors += _option_errors(raw) + _dataset_errors(raw, data_root)
+    folder = path.resolve().parent
+    errors += option_errors(raw) + dataset_errors(raw, data_root) + description_errors(raw, folder)
     if errors:
         raise StudyError(path, errors)
-    return study
+    files = {name: str(described_file(text, folder)) for name, text in study.descriptions.items()}
+    return study.model_copy(update={"descriptions": files})
 
 
 def study_datasets(path: Path) -> list[str]:
@@ -209,71 +236,3 @@ def study_datasets(path: Path) -> list[str]:
     raw = read_yaml(path)
     named = [*raw.get("datasets", ()), *raw.get("evaluate_on", ()), raw.get("source")]
     return list(dict.fromkeys(text.partition("/")[0] for text in named if text))
-
-
-def _option_errors(raw: dict[str, Any]) -> list[str]:
-    """Errors in options and recipes of the entries whose method is known."""
-    found: list[str] = []
-    overrides = raw.get("training")
-    overrides = overrides if isinstance(overrides, dict) else {}
-    entries = _entries_from_text(raw.get("methods"))
-    if overrides:
-        found += _errors_of(Training, {**Training().model_dump(), **overrides}, "training")
-    common = {} if found else overrides  # what is wrong there is not said again for each method
-    for number, entry in enumerate(entries if isinstance(entries, list) else []):
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or name not in registered():
-            continue
-        kind = registered()[name]
-        where = f"methods.{number} ({name})"
-        if isinstance(entry.get("config", {}), dict):
-            found += _errors_of(kind.Config, entry.get("config", {}), f"{where}.config")
-        own = entry.get("training")
-        if isinstance(own, dict):
-            if not kind.trains:
-                found.append(f"{where}.training: this method trains nothing; remove it")
-            else:
-                merged = {**kind.recipe.model_dump(), **common, **own}
-                found += _errors_of(Training, merged, f"{where}.training")
-    return found
-
-
-def _errors_of(model: type[BaseModel], value: dict[str, Any], where: str) -> list[str]:
-    try:
-        model.model_validate(value)
-    except ValidationError as error:
-        return [line(detail, model, where) for detail in error.errors()]
-    return []
-
-
-def _dataset_errors(raw: dict[str, Any], data_root: Place) -> list[str]:
-    """Datasets that are named anywhere and are not built, or lack the task."""
-    named: list[tuple[str, Any]] = []
-    for key in ("datasets", "evaluate_on"):
-        texts = raw.get(key)
-        named += [
-            (f"{key}.{n}", text) for n, text in enumerate(texts if isinstance(texts, list) else [])
-        ]
-    named.append(("source", raw.get("source")))
-    return [
-        error
-        for where, text in named
-        if isinstance(text, str) and (error := _dataset_error(where, text, data_root))
-    ]
-
-
-def _dataset_error(where: str, text: str, data_root: Place) -> str | None:
-    name, _, task = text.partition("/")
-    if isinstance(data_root, Path) and not (data_root / name / MANIFEST).is_file():
-        if name in recipes():
-            return (
-                f"{where}: dataset {name!r} is not built in {data_root}; run "
-                f"`promptgrid data build {name} --out {data_root}`"
-            )
-        built = {path.parent.name for path in data_root.glob(f"*/{MANIFEST}")}
-        return f"{where}: unknown dataset {name!r}{suggest(name, [*recipes(), *built])}"
-    try:
-        open_dataset(data_root / name).manifest.task(task or None)
-    except DataError as error:
-        return f"{where}: {error}"
-    return None

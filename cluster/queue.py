@@ -31,13 +31,15 @@ class Work:
 
     key: unique in its queue. payload: what the callable gets; must pickle. cost: an estimate
     in any unit, used for the order only. warm: what a gang keeps loaded between units (for
-    example backbone and dataset); the empty string matches nothing.
+    example backbone and dataset); the empty string matches nothing. needs: keys of units that
+    must be done before this one starts; they stand before it in the queue's list.
     """
 
     key: str
     payload: Any
     cost: float = 1.0
     warm: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ class _Gang:
 class LeaseQueue:
     """Leases units to gangs: longest first, but a gang stays with what it has warm.
 
-    Every unit is in exactly one of four places: pending, leased, done, failed. Raises
-    ValueError for duplicate keys.
+    Every unit is in exactly one of four places: pending, leased, done, failed. A unit waits until
+    what it needs is done, and fails when that has failed. Raises ValueError for duplicate keys,
+    and for needs that are not the keys of units before (so there are no circles).
     """
 
     units: Iterable[Work]
@@ -103,12 +106,18 @@ class LeaseQueue:
             times = Counter(unit.key for unit in self._pending)
             twice = sorted(key for key, count in times.items() if count > 1)
             raise ValueError(f"keys must be unique in a queue, these are not: {twice[:5]}")
+        before: set[str] = set()
+        for unit in self._pending:
+            strange = [key for key in unit.needs if key not in before]
+            if strange:
+                raise ValueError(f"{unit.key} needs {strange[0]}, which is no unit before it")
+            before.add(unit.key)
         self._sort()
 
     # -- what a gang calls -------------------------------------------------------------------
 
     def lease(self, gang: str) -> Work | None:
-        """The next unit for `gang`, or None: wait until `dismissed`, for one may come back.
+        """The next unit for `gang`, or None: wait until `dismissed`, for one may come (back).
 
         Raises RuntimeError if the gang still holds a unit: it must acknowledge that one first.
         """
@@ -117,10 +126,11 @@ class LeaseQueue:
             raise RuntimeError(f"{gang} asks for work but still holds {state.unit.key}")
         if state.state == "lost":
             return None
-        if not self._pending:
+        ready = [u for u in self._pending if self._done.keys() >= set(u.needs)]
+        if not ready:
             self._enter(state, "stopped" if self.finished() else "waiting")
             return None
-        unit = next((u for u in self._pending if u.warm and u.warm == state.warm), self._pending[0])
+        unit = next((u for u in ready if u.warm and u.warm == state.warm), ready[0])
         self._pending.remove(unit)
         state.unit, state.warm, state.idle_restarts, state.error = unit, unit.warm, 0, None
         self._enter(state, "working")
@@ -284,6 +294,11 @@ class LeaseQueue:
         attempts = self._attempts[key]
         self._failed[key] = Failure(key, attempts, gang, error)
         self._record("failed", gang, key=key, attempt=attempts, seconds=seconds, error=error)
+        for unit in [u for u in self._pending if key in u.needs]:
+            if unit in self._pending:  # else it also needed one that has just failed with this
+                self._pending.remove(unit)
+                reason = error.strip().splitlines()[-1:] or ["no reason was given"]
+                self._give_up(gang, unit.key, f"it needs {key}, which failed: {reason[0]}")
 
     def _sort(self) -> None:
         # Longest first keeps the last gang from starting a long unit when all others are idle.

@@ -11,7 +11,7 @@ import pandas as pd
 
 from results.frames import SERIES
 
-ABSENT_COLUMNS = (*SERIES, "shots", "seed", "status", "reason", "key")
+ABSENT_COLUMNS = (*SERIES, "shots", "seed", "status", "reason", "key", "stage")
 
 EXTERNAL = "external"
 """The study of records that were scored from another system's prediction files."""
@@ -68,7 +68,8 @@ def absent_cells(
     """Cells without a record, sorted: `ABSENT_COLUMNS`, status `missing` or `failed`.
 
     `expected` are flat dicts with `key` and the coordinates of a record's `cell`. Without it,
-    only failures are known, and their own `cell` names them.
+    only failures are known, and their own `cell` names them. Of stages only failures are named:
+    `frame` does not tell whether they have a record.
     """
     failures = failures or {}
     done = set(frame["key"])
@@ -82,11 +83,12 @@ def absent_cells(
             "status": "failed" if key in failures else "missing",
             "reason": reason_line(str(failures[key]["reason"])) if key in failures else "",
             "key": key,
+            "stage": bool(cell.get("stage")),
         }
         for key, cell in cells.items()
-        if key not in done
+        if key not in done and (key in failures or not cell.get("stage"))
     ]
-    absent = pd.DataFrame(rows, columns=list(ABSENT_COLUMNS))
+    absent = pd.DataFrame(rows, columns=list(ABSENT_COLUMNS)).astype({"stage": bool})
     return absent.sort_values([*SERIES, "shots", "seed", "key"], ignore_index=True)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from results.stages import HEADER, stage_lines
 from results.tables import Grid, empty_text, grids
 
 MOST_SHOT_COLUMNS = 6
@@ -19,6 +20,18 @@ MOST_SHOT_COLUMNS = 6
 def console_leaderboard(board: pd.DataFrame) -> list[Table]:
     """Tables from `tables.leaderboard`, headline metric only."""
     return [_console_table(grid) for grid in grids(board)]
+
+
+def console_stages(stages: pd.DataFrame) -> list[Table]:
+    """The table of stages from `stages.stage_cells`; empty where there is none."""
+    if stages.empty:
+        return []
+    table = Table(title=Text("stages"), title_justify="left", min_width=88)
+    for number, name in enumerate(HEADER):
+        table.add_column(name, justify="right" if number > 1 else "left", overflow="fold")
+    for line in stage_lines(stages):
+        table.add_row(*map(Text, line))
+    return [table]
 
 
 def _console_table(grid: Grid) -> Table:

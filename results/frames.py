@@ -56,7 +56,7 @@ def from_records(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
     `value` is a fraction; `headline` marks the rows of each record's headline metric;
     `variant` is "" where a cell has none (group keys must not be missing); `notes` are joined
-    by newlines.
+    by newlines. Stages are left out (see `stages.stage_cells`).
     """
     rows = [
         {
@@ -73,12 +73,18 @@ def from_records(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
             "key": record["key"],
         }
         for record in records
+        if not is_stage(record)
         for metric, value in record["metrics"].items()
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     # Without rows pandas cannot know that these are masks.
     frame = frame.astype({"headline": bool, "trains": bool})
     return frame.sort_values([*_ORDER, "key", "metric"], kind="stable", ignore_index=True)
+
+
+def is_stage(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of a stage; older records do not say, and are not."""
+    return bool(record["cell"].get("stage"))
 
 
 def series_label(method: str, variant: str, trained_on: str = "") -> str:

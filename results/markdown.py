@@ -8,6 +8,7 @@ import pandas as pd
 
 from results.absent import UNKNOWN, Absence
 from results.frames import TABLE, label_of
+from results.stages import ABOUT, HEADER, stage_lines
 from results.statistics import sampling_half_width
 from results.tables import Grid, Row, cell_text, grids
 from results.withheld import HOW_TO_SUBMIT
@@ -20,11 +21,13 @@ def leaderboard_md(
     absent: pd.DataFrame,
     left_out: int = 0,
     withheld: pd.DataFrame | None = None,
+    stages: pd.DataFrame | None = None,
 ) -> str:
     """The whole leaderboard; `left_out` counts stored records that are not the study's.
 
     withheld: from `withheld.withheld_cells`; they have no number and get a list of their own.
-    Holds no times, paths or host names: the same records give the same bytes.
+    stages: from `stages.stage_cells`; they get a table of their own, with the seconds they took.
+    Holds no other times, no paths or host names: the same records give the same bytes.
     """
     blocks = ["# Leaderboard"]
     tables = grids(board[(board[list(TABLE)] != UNKNOWN).all(axis="columns")])
@@ -33,6 +36,8 @@ def leaderboard_md(
         blocks.append("No records yet.")
     for grid in tables:
         blocks += _table_blocks(grid)
+    if stages is not None and not stages.empty:
+        blocks += ["## Stages", ABOUT, _pipe_table(HEADER, stage_lines(stages))]
     if not absent.empty:
         blocks += _absent_blocks(absent)
     if withheld is not None and unscored:
@@ -172,7 +177,7 @@ def _absent_blocks(absent: pd.DataFrame) -> list[str]:
     body = [
         [
             f"{row['dataset']}/{row['task']}",
-            label_of(row),
+            label_of(row) + (" (stage)" if row["stage"] else ""),
             UNKNOWN if row["shots"] < 0 else str(row["shots"]),
             UNKNOWN if row["seed"] < 0 else str(row["seed"]),
             row["protocol"],

@@ -15,6 +15,7 @@ from results.atomic import write_whole
 from results.frames import from_records
 from results.markdown import leaderboard_md
 from results.plots import FORMATS, shot_curves
+from results.stages import stage_cells
 from results.store import RecordStore
 from results.tables import leaderboard, leaderboard_csv
 from results.withheld import to_be_measured, withheld_cells
@@ -27,7 +28,8 @@ def write_report(
 
     `expected` are the study's cells (see `absent.absent_cells`): those without a record are
     named as missing or failed, and records outside the study are left out, with their count.
-    Records whose targets are withheld are named with the way to submit them.
+    Records whose targets are withheld are named with the way to submit them; stages have a table
+    of their own.
     """
     store = RecordStore(root)
     records = store.read_all()
@@ -37,10 +39,13 @@ def write_report(
     measured = to_be_measured(expected, withheld)
     board = leaderboard(frame, measured, failures)
     absent = absent_cells(frame, measured, failures)
-    left_out = len(records) - frame["key"].nunique() - len(withheld)
+    stages = stage_cells(records, expected)
+    left_out = len(records) - frame["key"].nunique() - len(withheld) - len(stages)
 
     tables = {
-        out / "tables" / "leaderboard.md": leaderboard_md(board, absent, left_out, withheld),
+        out / "tables" / "leaderboard.md": leaderboard_md(
+            board, absent, left_out, withheld, stages
+        ),
         out / "tables" / "leaderboard.csv": leaderboard_csv(board),
     }
     for path, text in tables.items():

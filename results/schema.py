@@ -38,6 +38,8 @@ class Cell(BaseModel):
     """`dataset/task` that the method learned on, where it is not the one it is scored on."""
     trains: bool
     """False: a training-free method, whose one cell at shots 0, seed 0 stands for all shots."""
+    stage: bool = False
+    """True: a method's stage, a training on all of a source before its own; in no leaderboard."""
 
     @model_validator(mode="after")
     def _training_free_is_one_cell(self) -> Cell:
@@ -48,6 +50,8 @@ class Cell(BaseModel):
                 "shots 0 is the column of methods that do not train (trains = false), or that "
                 "learned on another dataset (trained_on)"
             )
+        if self.stage and not (self.trains and (self.shots, self.seed) == (0, 0)):
+            raise ValueError("a stage trains on all of its source: trains = true, shots 0, seed 0")
         return self
 
 

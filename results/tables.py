@@ -52,7 +52,7 @@ def leaderboard(
     frame = restrict(frame, expected)
     _refuse_ambiguity(frame)
     absent = absent_cells(frame, expected, failures)
-    reasons = _absent_by_group(absent)
+    reasons = _absent_by_group(absent[~absent["stage"]])
 
     facts = {
         group: _facts(cells)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from results.absent import restrict
-from results.frames import SERIES
+from results.frames import SERIES, is_stage
 
 WITHHELD_COLUMNS = (*SERIES, "shots", "seed", "n_queries", "study", "key")
 HOW_TO_SUBMIT = "promptgrid submit RUN_FOLDER --key KEY --out DIR"
@@ -30,7 +30,7 @@ def withheld_cells(
             "key": record["key"],
         }
         for record in records
-        if record.get("withheld")
+        if record.get("withheld") and not is_stage(record)
     ]
     frame = restrict(pd.DataFrame(rows, columns=list(WITHHELD_COLUMNS)), expected)
     return frame.sort_values([*SERIES, "shots", "seed", "key"], ignore_index=True)

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from bench.cell import Cell, run_cell
+from bench.cell import run_cell
+from bench.cell_spec import Cell
 from bench.plan import plan
 from bench.study import Study
 from bench.train import Engine

@@ -5,7 +5,7 @@ folder/manifest.json, index.parquet, images-000000.tar ..., tasks/<task>/<part>.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from data_recipes.core.descriptions import DESCRIPTIONS, read_descriptions
 from data_recipes.core.images import PADS, decode
 from data_recipes.core.manifest import INDEX, MANIFEST, Manifest, dataset_digest, read_manifest
 from data_recipes.core.model import DataError, Task
@@ -45,6 +46,22 @@ class Dataset:
     def missing(self) -> frozenset[str]:
         """Ids of the images that the tasks name and the shards lack (`--allow-missing`)."""
         return frozenset(image.id for image in self.manifest.missing)
+
+    @cached_property
+    def descriptions(self) -> Mapping[str, tuple[str, ...]]:
+        """Class name or image id -> sentences; empty where the dataset has none.
+
+        Raises:
+            DataError: the file is missing or is not the one that was built.
+        """
+        wanted, path = self.manifest.descriptions_sha256, self.folder / DESCRIPTIONS
+        if wanted is None:
+            return {}
+        if not path.is_file() or file_sha256(path) != wanted:
+            raise DataError(
+                f"{path}: missing or different from the manifest; build the dataset again"
+            )
+        return read_descriptions(path)
 
     def images(self, ids: Sequence[str]) -> Iterator[Image.Image]:
         """RGB images in the order of `ids`, padded as the recipe's `pad` option says."""

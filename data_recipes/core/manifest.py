@@ -66,6 +66,7 @@ class Manifest(_Strict):
     """What lies in a built dataset's folder.
 
     recipe: the recipe's name, which `name` is too unless the user chose another.
+    descriptions_sha256: of `descriptions.json`; None: there is none. No part of `digest`.
     """
 
     schema_version: int
@@ -83,6 +84,7 @@ class Manifest(_Strict):
     index_sha256: str
     warnings: list[str]
     missing: list[Missing] = []
+    descriptions_sha256: str | None = None
 
     @model_validator(mode="before")
     @classmethod

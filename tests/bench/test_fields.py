@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from bench import fields
-from bench.cell import Cell, TrainedOn
+from bench.cell_spec import Cell, TrainedOn
 from bench.study import MethodEntry, RunOptions, Study
 from methods.core.config import Training
 from methods.core.registry import registered
@@ -29,7 +29,7 @@ def nested(model: type[BaseModel], role: str | None = None) -> set[type[BaseMode
     """All models below fields of `model` (those with `role`), transitively."""
     found: set[type[BaseModel]] = set()
     for name, info in model.model_fields.items():
-        if role is None or fields.role(model, name) == role:
+        if fields.stands_for(model, name) is None and role in (None, fields.role(model, name)):
             for inner in models_in(info.annotation):
                 found |= {inner} | nested(inner)
     return found
@@ -83,6 +83,9 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "task",
         "protocol",
         "trained_on",
+        "stage",
+        "after",
+        "descriptions",
         "backbone_digest",
         "shots",
         "seed",
@@ -95,6 +98,7 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "data_root",
         "cache",
         "zero_stage",
+        "descriptions_file",
     }
 
 
@@ -109,6 +113,21 @@ class Unsound(Sound):
 
 def test_identity_of_takes_the_identity_fields() -> None:
     assert fields.identity_of(Sound(folder="x")) == {"rate": 0.5}
+
+
+class Later(BaseModel):
+    before: Sound | None = fields.identity(default=None, by="folder")
+
+
+def test_a_field_may_decide_through_one_attribute_of_its_value() -> None:
+    assert fields.identity_of(Later(before=Sound(folder="x"))) == {"before": "x"}
+    assert fields.identity_of(Later()) == {"before": None}
+
+
+def test_only_the_stage_of_a_cell_decides_through_an_attribute() -> None:
+    """Its weights are all that it gives on, and its training key stands for them."""
+    through = {(m.__name__, n): fields.stands_for(m, n) for m in MARKED for n in m.model_fields}
+    assert {k: v for k, v in through.items() if v} == {("Cell", "after"): "training_key"}
 
 
 def test_identity_of_refuses_an_unmarked_field() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import fields, keys
-from bench.cell import Cell, TrainedOn
+from bench.cell_spec import Cell, TrainedOn
 from methods.core.config import Training
 from tests.tiny import TINY_SPEC
 
@@ -34,6 +34,14 @@ CELL = Cell(
     data_root="shards",
     cache="features",
 )
+STAGE = CELL.model_copy(
+    update={
+        "stage": True,
+        "shots": 0,
+        "seed": 0,
+        "trained_on": TrainedOn(dataset="src", dataset_digest="s", task="captions", whole=True),
+    }
+)
 OTHER: dict[str, list[Any]] = {
     "method": ["coop2"],
     "config": [{"n_ctx": 5, "ctx_init": None}, {"n_ctx": 4}, {"n_ctx": 4, "ctx_init": ""}],
@@ -47,6 +55,10 @@ OTHER: dict[str, list[Any]] = {
         TrainedOn(dataset="tiny", dataset_digest="d", task="captions", whole=whole)
         for whole in (True, False)
     ],
+    "stage": [True],
+    "after": [STAGE, STAGE.model_copy(update={"training": Training(lr=0.003)})],
+    "descriptions": ["f", "g"],
+    "descriptions_file": ["elsewhere.json"],
     "backbone_digest": ["v"],
     "shots": [2],
     "seed": [2],
@@ -71,6 +83,15 @@ def test_identity_fields_change_the_key_and_runtime_fields_do_not(name: str) -> 
         assert len(changed | {CELL.key}) == len(OTHER[name]) + 1
     else:
         assert changed == {CELL.key}
+
+
+def test_what_decides_a_stage_decides_what_follows_and_its_scoring_does_not() -> None:
+    later = CELL.model_copy(update={"after": STAGE})
+    for name, changes_it in {"seed": True, "study": False, "protocol": False}.items():
+        stage = STAGE.model_copy(update={name: OTHER[name][0]})
+        other = CELL.model_copy(update={"after": stage})
+        assert (other.key != later.key) == (other.training_key != later.training_key) == changes_it
+    assert later.training_key != CELL.training_key
 
 
 @pytest.mark.parametrize("name", Training.model_fields)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.cell import Cell, run_cell
+from bench.cell import run_cell
+from bench.cell_spec import Cell
 from bench.plan import plan
 from bench.run import run_leased, trained_in
 from bench.study import Study
