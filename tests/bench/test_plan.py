@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from bench.study import MethodEntry, RunOptions, Study
 from bench.study_file import StudyError
 from data_recipes.core.build import build_dataset
 from methods.core.backbone import Backbone
-from tests.tiny import TINY_SPEC, TinyConfig, TinyRecipe
+from methods.core.registry import registered
+from tests.learners import StagedCoOp, ToldCoOp
+from tests.tiny import COLOURS, TINY_SPEC, TinyConfig, TinyRecipe
 
 STUDY: dict[str, Any] = {
     "name": "s",
@@ -99,6 +102,7 @@ IDENTITY: dict[str, Any] = {
     "training": {"lr": 0.5},
     "evaluate_on": ["tiny/composed"],
     "source": "tiny/image-text",
+    "descriptions": None,  # written by the test
 }
 RUNTIME: dict[str, list[Any]] = {
     "name": ["t"],
@@ -116,11 +120,20 @@ def test_every_field_of_a_study_is_tried_below() -> None:
 
 
 @pytest.mark.parametrize("name", IDENTITY)
-def test_identity_fields_of_a_study_give_other_cells(tiny_data: Path, name: str) -> None:
+def test_identity_fields_of_a_study_give_other_cells(
+    tiny_data: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = {"datasets": ["tiny"], "methods": [STUDY["methods"][1]], "shots": [1], "seeds": [1]}
+    value, zero = IDENTITY[name], {"shots": [0]} if name == "source" else {}
+    if name == "descriptions":
+        monkeypatch.setitem(registered(), "told-coop", ToldCoOp)
+        base["methods"] = [{"name": "told-coop", "config": {"n_ctx": 4}}]
+        for number, file in enumerate(("first", "second")):
+            told = {f"{colour}_square": [f"{colour} {number}"] for colour in COLOURS}
+            (tmp_path / file).write_text(json.dumps(told))
+        base["descriptions"], value = ({"tiny": str(tmp_path / f)} for f in ("first", "second"))
     before = planned(tiny_data, **base)
-    zero = {"shots": [0]} if name == "source" else {}
-    after = planned(tiny_data, **{**base, **zero, name: IDENTITY[name]})
+    after = planned(tiny_data, **{**base, **zero, name: value})
     added = keys_of(after) - keys_of(before)
     assert len(before.cells) == len(added) == 1
     assert (keys_of(before) <= keys_of(after)) == (name == "evaluate_on")
@@ -134,11 +147,17 @@ def test_runtime_fields_of_a_study_give_the_same_cells(tiny_data: Path, name: st
 
 
 @pytest.mark.parametrize("name", MethodEntry.model_fields)
-def test_fields_of_an_entry_follow_their_marks(tiny_data: Path, name: str) -> None:
-    other = {"name": "zero-shot", "label": "x", "config": {"n_ctx": 3}, "training": {"lr": 0.1}}
-    base = {"datasets": ["tiny"], "shots": [1], "seeds": [1]}
-    before = planned(tiny_data, methods=[{"name": "coop"}], **base)
-    after = planned(tiny_data, methods=[{"name": "coop", name: other[name]}], **base)
+def test_fields_of_an_entry_follow_their_marks(
+    tiny_data: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registered(), "staged-coop", StagedCoOp)
+    other = {"name": "coop", "label": "x", "config": {"n_ctx": 3}}
+    other |= {"training": {"lr": 0.1}, "stage_training": {"lr": 0.1}}
+    base = {"datasets": ["tiny"], "shots": [1], "seeds": [1], "source": "tiny/image-text"}
+    if name == "name":
+        base |= {"shots": [0, 1]}
+    before = planned(tiny_data, methods=[{"name": "staged-coop"}], **base)
+    after = planned(tiny_data, methods=[{"name": "staged-coop", name: other[name]}], **base)
     same = keys_of(before) == keys_of(after)
     assert same == (fields.role(MethodEntry, name) == "runtime")
 

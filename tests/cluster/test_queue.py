@@ -166,12 +166,70 @@ def test_the_snapshot_is_json_and_complete() -> None:
     assert next(event.seq for event in queue.events(2)) == 2
 
 
+def test_a_unit_waits_for_what_it_needs() -> None:
+    queue = queue_of(Work("stage", 0, 1.0), Work("after", 0, 9.0, needs=("stage",)))
+    assert leased_key(queue, "one") == "stage"
+    assert queue.lease("two") is None and not queue.dismissed("two") and not queue.finished()
+    assert queue.snapshot()["gangs"]["two"]["state"] == "waiting"
+    queue.done("one", "stage")
+    assert leased_key(queue, "two") == "after"
+    queue.done("two", "after")
+    assert queue.finished()
+
+
+def test_what_a_gang_has_warm_does_not_overtake_a_need() -> None:
+    queue = queue_of(Work("s", 0, 1.0, "x"), Work("t", 0, 2.0, "y"), Work("u", 0, 3.0, "y", ("s",)))
+    assert leased_key(queue, "g") == "t"
+    queue.done("g", "t")
+    assert leased_key(queue, "g") == "s"  # u has the same warm tag, and waits for s
+
+
+def test_a_failed_need_fails_all_that_waits_for_it_at_once() -> None:
+    queue = queue_of(
+        Work("stage", 0, 9.0),
+        Work("after", 0, needs=("stage",)),
+        Work("later", 0, needs=("stage", "after")),
+        Work("free", 0),
+    )
+    assert leased_key(queue, "g") == "stage"
+    assert queue.failed("g", "stage", "Traceback\nValueError: too bad\n")
+    failures = queue.failures()
+    assert {key: failures[key].error for key in ("after", "later")} == {
+        "after": "it needs stage, which failed: ValueError: too bad",
+        "later": "it needs after, which failed: it needs stage, which failed: ValueError: too bad",
+    }
+    assert [f.attempts for f in failures.values()] == [1, 0, 0]
+    assert [event.key for event in queue.events() if event.kind == "failed"] == [*failures]
+    assert leased_key(queue, "g") == "free" and queue.unfinished() == ["free"]
+
+
+def test_a_need_that_kills_its_ranks_fails_what_waits_in_the_end() -> None:
+    queue = queue_of(Work("stage", 0), Work("after", 0, needs=("stage",)), max_attempts=2)
+    for _ in range(2):
+        assert leased_key(queue, "g") == "stage"
+        assert not queue.failures()
+        queue.release("g")
+    assert queue.failures().keys() == {"stage", "after"} and queue.finished()
+    assert queue.dismissed("g")
+
+
+@pytest.mark.parametrize("needs", ["b", "a", "nobody"])
+def test_needs_are_units_before(needs: str) -> None:
+    with pytest.raises(ValueError, match=f"a needs {needs}, which is no unit before it"):
+        queue_of(Work("a", 0, needs=(needs,)), Work("b", 0))
+
+
+NEEDS = {2: ("u0",), 3: ("u0", "u1"), 5: ("u2", "u4")}
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Random gangs do random things; the books must balance after every one of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.units = [Work(f"u{i}", i, cost=i % 3, warm="xy"[i % 2]) for i in range(6)]
+        self.units = [
+            Work(f"u{i}", i, cost=i % 3, warm="xy"[i % 2], needs=NEEDS.get(i, ())) for i in range(6)
+        ]
         self.queue = LeaseQueue(self.units)
         self.held: dict[str, str | None] = dict.fromkeys(GANGS)
         self.acknowledged: list[str] = []
@@ -181,6 +239,8 @@ class QueueMachine(RuleBasedStateMachine):
         if self.held[gang] is None:
             unit = self.queue.lease(gang)
             self.held[gang] = unit.key if unit else None
+            if unit is not None:
+                assert self.queue.results().keys() >= set(unit.needs)
 
     @rule(gang=st.sampled_from(GANGS), unit=st.integers(0, 5), deterministic=st.booleans())
     def acknowledge(self, gang: str, unit: int, deterministic: bool) -> None:
@@ -215,6 +275,20 @@ class QueueMachine(RuleBasedStateMachine):
         assert not settled & set(held)
         assert not self.queue.results().keys() & self.queue.failures().keys()
         assert set(self.queue.unfinished()) | settled == {unit.key for unit in self.units}
+
+    @invariant()
+    def what_needs_a_failed_unit_has_failed(self) -> None:
+        failed = self.queue.failures()
+        for unit in self.units:
+            if failed.keys() & set(unit.needs):
+                assert unit.key in failed
+
+    @invariant()
+    def something_can_run_until_all_is_finished(self) -> None:
+        if not self.queue.finished() and not any(self.held.values()):
+            done = self.queue.results().keys()
+            units = {unit.key: unit for unit in self.units}
+            assert any(done >= set(units[key].needs) for key in self.queue.unfinished())
 
     @invariant()
     def nothing_is_done_twice_or_tried_for_ever(self) -> None:
