@@ -66,6 +66,9 @@ class Manifest(_Strict):
     """What lies in a built dataset's folder.
 
     recipe: the recipe's name, which `name` is too unless the user chose another.
+    descriptions_sha256: of `descriptions.json`; None: there is none. No part of `digest`: the
+        file decides nothing but what a method learns that reads it, and cells of such a method
+        name it themselves.
     """
 
     schema_version: int
@@ -83,6 +86,7 @@ class Manifest(_Strict):
     index_sha256: str
     warnings: list[str]
     missing: list[Missing] = []
+    descriptions_sha256: str | None = None
 
     @model_validator(mode="before")
     @classmethod
