@@ -174,3 +174,29 @@ class TinyRecipe(Recipe):
     def tasks(self) -> list[Task]:
         """Classification, image-text, composed."""
         return [classification(), image_text(), composed()]
+
+
+def descriptions() -> dict[str, tuple[str, ...]]:
+    """Sentences about every class, and about every picture; the recipe itself gives none."""
+    found = {
+        f"{colour}_square": (
+            f"a {colour} square.",
+            f"a drawing of a square that is {colour}.",
+            f"one square in {colour} on white.",
+        )
+        for colour in COLOURS
+    }
+    return found | {
+        image_id(split, colour, number): (_caption(colour, number, 0), _caption(colour, number, 1))
+        for split, numbers in NUMBERS.items()
+        for colour in COLOURS
+        for number in numbers
+    }
+
+
+class DescribedRecipe(TinyRecipe):
+    """The tiny recipe with its descriptions."""
+
+    def descriptions(self) -> dict[str, tuple[str, ...]]:
+        """Of every class and picture."""
+        return descriptions()

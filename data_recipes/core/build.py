@@ -24,6 +24,7 @@ import PIL
 
 from data_recipes.core import strict_json
 from data_recipes.core.claim import claimed
+from data_recipes.core.descriptions import DESCRIPTIONS, strangers, write_descriptions, wrong
 from data_recipes.core.failures import describe, failures_file, write_failures
 from data_recipes.core.images import ImageSource
 from data_recipes.core.manifest import (
@@ -172,6 +173,7 @@ def _write_rest(
         index = pd.DataFrame(rows, columns=list(COLUMNS))
         index.to_parquet(made / INDEX, index=False)
         entries = [write_task(task, made) for task in tasks]
+        descriptions_sha256 = write_descriptions(recipe.descriptions(), made)
     manifest = Manifest(
         schema_version=SCHEMA,
         name=name,
@@ -186,6 +188,7 @@ def _write_rest(
         tasks=entries,
         shards=[_entry(shard) for shard in shards if shard.rows],
         index_sha256=file_sha256(made / INDEX),
+        descriptions_sha256=descriptions_sha256,
         warnings=recipe.warnings(),
         missing=[_missing(failure, recipe) for shard in shards for failure in shard.failures],
     )
@@ -199,6 +202,8 @@ def _write_rest(
 def _put_in_place(made: Path, folder: Path, replaced: Path, manifest: Manifest) -> None:
     """Rename the finished folder to its name; the old one is there until the new one is whole."""
     wanted = {INDEX, MANIFEST, "tasks", *(shard.name for shard in manifest.shards)}
+    if manifest.descriptions_sha256 is not None:
+        wanted.add(DESCRIPTIONS)
     for path in made.iterdir():
         if path.name not in wanted:  # of an earlier build with other images, or cut off
             path.unlink()
@@ -297,15 +302,14 @@ def plain_name(name: str) -> bool:
 
 def _check_tasks(recipe: Recipe, tasks: Sequence[Task], ids: set[str]) -> None:
     """ids: of all images, those that cannot be read included."""
-    _refuse_problems(
-        recipe,
-        [
-            f"task {task.name}/{part.name}: {line}"
-            for task in tasks
-            for part in task.parts()
-            for line in part.problems(ids)
-        ],
-    )
+    found = [
+        f"task {task.name}/{part.name}: {line}"
+        for task in tasks
+        for part in task.parts()
+        for line in part.problems(ids)
+    ]
+    told = recipe.descriptions()
+    _refuse_problems(recipe, [*found, *wrong(told), *strangers(told, tasks, ids)])
 
 
 def _refuse_problems(recipe: Recipe, lines: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Opening a built dataset's folder, and checking all that lies in it.
 
-folder/manifest.json, index.parquet, images-000000.tar ..., tasks/<task>/<part>.*.jsonl
+folder/manifest.json, index.parquet, images-000000.tar ..., tasks/<task>/<part>.*.jsonl and, where
+the recipe gives some, descriptions.json
 """
 
 from __future__ import annotations
@@ -49,19 +50,17 @@ class Dataset:
 
     @cached_property
     def descriptions(self) -> Mapping[str, tuple[str, ...]]:
-        """Class name or image id -> sentences; empty where the dataset has none.
+        """Class name or image id -> sentences; empty where the recipe gives none.
 
         Raises:
             DataError: the file is missing or is not the one that was built.
         """
-        wanted, path = self.manifest.descriptions_sha256, self.folder / DESCRIPTIONS
-        if wanted is None:
+        problem = _descriptions_problem(self.folder, self.manifest)
+        if problem is not None:
+            raise DataError(f"{problem}; build the dataset again")
+        if self.manifest.descriptions_sha256 is None:
             return {}
-        if not path.is_file() or file_sha256(path) != wanted:
-            raise DataError(
-                f"{path}: missing or different from the manifest; build the dataset again"
-            )
-        return read_descriptions(path)
+        return read_descriptions(self.folder / DESCRIPTIONS)
 
     def images(self, ids: Sequence[str]) -> Iterator[Image.Image]:
         """RGB images in the order of `ids`, padded as the recipe's `pad` option says."""
@@ -89,7 +88,7 @@ def open_dataset(folder: Place | str) -> Dataset:
 
 
 def _verify_mirror(folder: Path, manifest: Manifest) -> None:
-    """Raise DataError unless index and tasks are those that the manifest's digests name."""
+    """Raise DataError unless all the files are those that the manifest's digests name."""
     index = folder / INDEX
     if file_sha256(index) != manifest.index_sha256:
         raise DataError(f"{index}: differs from the manifest; copy the dataset there again")
@@ -99,10 +98,21 @@ def _verify_mirror(folder: Path, manifest: Manifest) -> None:
         raise DataError(
             f"{folder / 'tasks'}: content differs from the manifest; copy the dataset there again"
         )
+    problem = _descriptions_problem(folder, manifest)
+    if problem is not None:
+        raise DataError(f"{problem}; copy the dataset there again")
+
+
+def _descriptions_problem(folder: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the descriptions' file; None: nothing."""
+    path, wanted = folder / DESCRIPTIONS, manifest.descriptions_sha256
+    if wanted is None or (path.is_file() and file_sha256(path) == wanted):
+        return None
+    return f"{path}: missing or different from the manifest"
 
 
 def check_dataset(folder: Place | str) -> list[str]:
-    """Everything wrong with a built dataset (shards, digests, tasks), one line each.
+    """Everything wrong with a built dataset (shards, digests, tasks, descriptions), a line each.
 
     Of a remote one every image is compared with the index; a difference raises DataError.
     """
@@ -112,6 +122,8 @@ def check_dataset(folder: Place | str) -> list[str]:
     index = folder / INDEX
     if not index.is_file() or file_sha256(index) != dataset.manifest.index_sha256:
         found.append(f"{index}: missing or different from the manifest")
+    problem = _descriptions_problem(folder, dataset.manifest)
+    found += [problem] if problem is not None else []
     if found:
         return found
     present = set(dataset.reader.index)

@@ -66,7 +66,9 @@ class Manifest(_Strict):
     """What lies in a built dataset's folder.
 
     recipe: the recipe's name, which `name` is too unless the user chose another.
-    descriptions_sha256: of `descriptions.json`; None: there is none. No part of `digest`.
+    descriptions_sha256: of `descriptions.json`; None: there is none. No part of `digest`: the
+        file decides nothing but what a method learns that reads it, and cells of such a method
+        name it themselves.
     """
 
     schema_version: int

@@ -10,7 +10,7 @@ class MyData(Recipe):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -90,6 +90,10 @@ class Recipe(ABC):
     @abstractmethod
     def tasks(self) -> list[Task]:
         """The tasks over these images; the first one is the dataset's default."""
+
+    def descriptions(self) -> Mapping[str, Sequence[str]]:
+        """Class name or image id -> sentences about it, for methods that learn from such."""
+        return {}
 
     def warnings(self) -> list[str]:
         """What a reader of results should know of the files: kept in the manifest, shown beside."""

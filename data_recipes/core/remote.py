@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from data_recipes.core.descriptions import DESCRIPTIONS
 from data_recipes.core.manifest import INDEX, MANIFEST, Manifest, Shard, read_manifest
 from data_recipes.core.model import DataError
 
@@ -145,7 +146,7 @@ def _explained(url: str, error: BaseException) -> DataError:
 
 
 def mirror(remote: Remote, verify: Callable[[Path, Manifest], None]) -> Path:
-    """Local folder with the manifest, index and task files of the dataset at `remote`.
+    """Local folder with the manifest, index, tasks and descriptions of the dataset at `remote`.
 
     The manifest is fetched every time, the rest once for each content of the manifest. verify is
     called before a new mirror is kept.
@@ -170,6 +171,7 @@ def mirror(remote: Remote, verify: Callable[[Path, Manifest], None]) -> Path:
         except DataError as error:
             raise DataError(str(error).replace(str(part), str(remote))) from None
         names = [INDEX, *_task_files(manifest)]
+        names += [DESCRIPTIONS] if manifest.descriptions_sha256 is not None else []
         with ThreadPoolExecutor(WORKERS) as pool:
             found = pool.map(lambda name: (remote / name).read(), names)
             for name, data in zip(names, found, strict=True):

@@ -6,12 +6,13 @@ in label order, is trained on; base and new classes are ranked apart, each again
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from data_recipes.core.images import RawImage
 from data_recipes.core.model import Task
 from data_recipes.core.recipe import Folders, RecipeConfig
 from data_recipes.openmoji.base import OpenMojiRecipe, stored
+from data_recipes.openmoji.descriptions import of_classes
 from data_recipes.openmoji.names import roles
 from data_recipes.openmoji.roles import TEMPLATES, by_class, pictures
 
@@ -59,3 +60,8 @@ class OpenMojiBaseNew(OpenMojiRecipe):
                 templates=TEMPLATES,
             )
         ]
+
+    def descriptions(self) -> Mapping[str, Sequence[str]]:
+        """Of the base classes alone: a method may know nothing of a new class but its name."""
+        base, _ = halves()
+        return of_classes(sorted(base))

@@ -8,7 +8,7 @@ of them changed are in the gallery too, and neither the image nor the text alone
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -17,6 +17,7 @@ from data_recipes.core.images import RawImage
 from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.openmoji import phrases
 from data_recipes.openmoji.base import OpenMojiRecipe, attributes
+from data_recipes.openmoji.descriptions import of_images
 from data_recipes.openmoji.names import (
     ADULT,
     ATTRIBUTES,
@@ -155,6 +156,10 @@ class OpenMojiComposed(OpenMojiRecipe):
                 evaluate=(_composed_part("test"),),
             )
         ]
+
+    def descriptions(self) -> Mapping[str, Sequence[str]]:
+        """Of every image: its caption."""
+        return of_images([*gallery("train"), *gallery("test")])
 
 
 def _composed_part(side: Side) -> RetrievalTask:

@@ -15,7 +15,7 @@ reference and lack the value.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice, zip_longest
@@ -26,6 +26,7 @@ from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.openmoji import phrases
 from data_recipes.openmoji.base import OpenMojiRecipe, attributes
 from data_recipes.openmoji.composed import Side, gallery
+from data_recipes.openmoji.descriptions import of_images
 from data_recipes.openmoji.names import ADULT, Drawing, split_of, stable_hash, turning
 from data_recipes.openmoji.roles import mildly
 
@@ -189,6 +190,10 @@ class OpenMojiConditional(OpenMojiRecipe):
             )
             for task in TASKS
         ]
+
+    def descriptions(self) -> Mapping[str, Sequence[str]]:
+        """Of every image: its caption."""
+        return of_images([*gallery("train"), *gallery("test")])
 
 
 def _part(task: TaskName, side: Side) -> RetrievalTask:

@@ -9,7 +9,7 @@ Something always stays, so neither the image nor the text alone says what is rig
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +18,7 @@ from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.openmoji import composed, phrases
 from data_recipes.openmoji.base import OpenMojiRecipe, attributes
 from data_recipes.openmoji.composed import Side
+from data_recipes.openmoji.descriptions import of_images
 from data_recipes.openmoji.names import ATTRIBUTES, Drawing, split_of, stable_hash, turning
 from data_recipes.openmoji.roles import mildly
 
@@ -174,6 +175,10 @@ class OpenMojiMulti(OpenMojiRecipe):
                 evaluate=(_part("test"),),
             )
         ]
+
+    def descriptions(self) -> Mapping[str, Sequence[str]]:
+        """Of every image: its caption."""
+        return of_images([*gallery("train"), *gallery("test")])
 
 
 def _part(side: Side) -> RetrievalTask:

@@ -8,14 +8,16 @@ equal in all four, so a context learned on one is evaluated on another, and quer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from data_recipes.core.images import RawImage
 from data_recipes.core.model import Task
 from data_recipes.core.recipe import Folders, RecipeConfig
 from data_recipes.openmoji.base import OpenMojiRecipe, stored
+from data_recipes.openmoji.descriptions import of_classes
 from data_recipes.openmoji.drawing import DOWNSTREAM, GREY, PLAIN, Layers, Style
+from data_recipes.openmoji.names import roles
 from data_recipes.openmoji.roles import TEMPLATES, by_class, pictures
 
 
@@ -53,6 +55,10 @@ class OpenMojiRolesPlain(OpenMojiRecipe):
                 templates=TEMPLATES,
             )
         ]
+
+    def descriptions(self) -> Mapping[str, Sequence[str]]:
+        """Of every class, where there is something to learn."""
+        return of_classes(roles()) if self.has_training else {}
 
 
 class OpenMojiRolesShifted(OpenMojiRolesPlain):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from data_recipes.core.model import Candidate, Query, RetrievalTask, Task
 from data_recipes.core.recipe import Folders, RecipeConfig
 from data_recipes.openmoji import phrases
 from data_recipes.openmoji.base import OpenMojiConfig, OpenMojiRecipe, attributes, stored
+from data_recipes.openmoji.descriptions import of_classes
 from data_recipes.openmoji.drawing import DOWNSTREAM, DOWNSTREAM_MILD, Nuisance, Style, draw
 from data_recipes.openmoji.names import Drawing, people, split_of, stable_hash
 from data_recipes.openmoji.names import roles as class_names
@@ -127,6 +128,10 @@ class OpenMojiRoles(OpenMojiRecipe):
                 evaluate=(self._captions("test", "i2t"), self._captions("test", "t2i")),
             ),
         ]
+
+    def descriptions(self) -> Mapping[str, Sequence[str]]:
+        """Of every class."""
+        return of_classes(class_names())
 
     def _captions(self, split: str, part: str) -> RetrievalTask:
         """Pictures to captions, or for the part `t2i` captions to pictures."""
