@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,12 +17,21 @@ from bench.loaded import Inputs
 from bench.study import Study, load_study
 from bench.study_file import StudyError
 from bench.train import Engine
+from data_recipes.core.build import build_dataset
 from data_recipes.core.model import DataError
 from data_recipes.core.write import file_sha256
 from methods.core.registry import registered
 from tests.cells import tiny_cells
 from tests.learners import LEARNERS
-from tests.tiny import COLOURS, NUMBERS, classification, composed, image_id, image_text
+from tests.tiny import (
+    COLOURS,
+    NUMBERS,
+    TinyRecipe,
+    classification,
+    composed,
+    image_id,
+    image_text,
+)
 
 CLASSES = {f"{colour}_square": [f"a {colour} shape", f"it is {colour}"] for colour in COLOURS}
 IMAGES = {
@@ -236,23 +245,24 @@ def test_scoring_gets_none(file: Path, tiny_data: Path, tmp_path: Path) -> None:
 # -- a dataset's own ------------------------------------------------------------------------------
 
 
+class Told(TinyRecipe):
+    """The tiny world, with descriptions of its classes."""
+
+    texts: ClassVar[dict[str, list[str]]] = CLASSES
+
+    def descriptions(self) -> dict[str, list[str]]:
+        return self.texts
+
+
+class ToldAnew(Told):
+    texts: ClassVar[dict[str, list[str]]] = CLASSES | {"red_square": ["another red"]}
+
+
 @pytest.fixture
-def own(tiny_data: Path, tmp_path: Path) -> Path:
+def own(tmp_path: Path) -> Path:
     """A data root in which "tiny" comes with descriptions of its classes."""
-    root = tmp_path / "shards"
-    (root / "tiny").mkdir(parents=True)
-    for path in (tiny_data / "tiny").iterdir():
-        (root / "tiny" / path.name).symlink_to(path)
-    with_descriptions(root, CLASSES)
-    return root
-
-
-def with_descriptions(root: Path, texts: Mapping[str, list[str]]) -> None:
-    path, manifest = root / "tiny/descriptions.json", root / "tiny/manifest.json"
-    written(path, texts)
-    content = json.loads(manifest.read_text()) | {"descriptions_sha256": file_sha256(path)}
-    manifest.unlink()
-    written(manifest, content)
+    build_dataset(Told(), tmp_path / "shards/tiny")
+    return tmp_path / "shards"
 
 
 def test_a_datasets_own_descriptions_serve_where_the_study_names_none(
@@ -267,6 +277,6 @@ def test_a_datasets_own_descriptions_serve_where_the_study_names_none(
 
 def test_a_dataset_described_anew_since_the_plan_is_refused(own: Path, tmp_path: Path) -> None:
     (cell,) = told(own, tmp_path)
-    with_descriptions(own, CLASSES | {"red_square": ["another red"]})
+    build_dataset(ToldAnew(), own / "tiny")
     with pytest.raises(DataError, match=r"tiny: descriptions with digest .* start the study again"):
         run_cell(cell)
