@@ -45,12 +45,9 @@ class Progression:
             self.console.print(Text(f"{head}: FAILED: {''.join(reason)}", style="red"))
             return
         summary = event["summary"] or {}
-        self.console.print(
-            Text(
-                f"{head}: {summary['metric']} {100 * summary['value']:.1f} % "
-                f"({summary['seconds']:.1f} s)"
-            )
-        )
+        value = summary["value"]
+        score = "targets withheld" if value is None else f"{summary['metric']} {100 * value:.1f} %"
+        self.console.print(Text(f"{head}: {score} ({summary['seconds']:.1f} s)"))
 
     def __rich__(self) -> RenderableType:
         state = read_status(self.status_path)

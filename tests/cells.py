@@ -20,6 +20,12 @@ from tests.tiny import TINY_SPEC
 
 QUICK = {"schedule": "constant", "steps": 6, "lr": 0.05, "batch_size": 5}
 
+STAGED: dict[str, Any] = {
+    "methods": [{"name": "staged-coop", "config": {"n_ctx": 2}}],
+    "datasets": ["tiny/composed"],
+    "source": "tiny/image-text",
+}
+
 
 def tiny_cells(data: Path, cache: Path, **fields: Any) -> list[Cell]:
     """Cells of a study over the tiny world; `fields` replace those of the study."""
@@ -34,6 +40,14 @@ def tiny_cells(data: Path, cache: Path, **fields: Any) -> list[Cell]:
         **fields,
     }
     return plan(Study.model_validate(study), data, cache).cells
+
+
+def staged_cells(data: Path, cache: Path, **fields: Any) -> list[Cell]:
+    """Cells of a study over the tiny world whose method learns on its captions first.
+
+    The fixture `learners` makes the method known.
+    """
+    return tiny_cells(data, cache, **{**STAGED, **fields})
 
 
 def run_on_ranks(cells: list[Cell], ranks: int, zero_stage: int, folder: Path) -> list[Any]:

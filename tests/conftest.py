@@ -43,3 +43,13 @@ def tiny_backbone() -> Backbone:
     from tests.tiny import TINY_SPEC
 
     return load_backbone(TINY_SPEC)
+
+
+@pytest.fixture
+def learners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The methods of `tests.learners`, known by name for one test."""
+    from methods.core.registry import registered
+    from tests.learners import LEARNERS
+
+    for kind in LEARNERS:
+        monkeypatch.setitem(registered(), kind.name, kind)

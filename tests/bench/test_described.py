@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +19,7 @@ from bench.train import Engine
 from data_recipes.core.build import build_dataset
 from data_recipes.core.model import DataError
 from data_recipes.core.write import file_sha256
-from methods.core.registry import registered
 from tests.cells import tiny_cells
-from tests.learners import LEARNERS
 from tests.tiny import (
     COLOURS,
     NUMBERS,
@@ -39,14 +36,8 @@ IMAGES = {
     for colour in COLOURS
     for number in NUMBERS["train"]
 }
+pytestmark = pytest.mark.usefixtures("learners")
 TOLD = {"name": "told-coop", "config": {"n_ctx": 2}}
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for kind in LEARNERS:
-        monkeypatch.setitem(registered(), kind.name, kind)
-    yield
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from bench.study import MethodEntry, RunOptions, Study
 from bench.study_file import StudyError
 from data_recipes.core.build import build_dataset
 from methods.core.backbone import Backbone
-from methods.core.registry import registered
-from tests.learners import StagedCoOp, ToldCoOp
 from tests.tiny import COLOURS, TINY_SPEC, TinyConfig, TinyRecipe
 
 STUDY: dict[str, Any] = {
@@ -121,12 +119,11 @@ def test_every_field_of_a_study_is_tried_below() -> None:
 
 @pytest.mark.parametrize("name", IDENTITY)
 def test_identity_fields_of_a_study_give_other_cells(
-    tiny_data: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tiny_data: Path, tmp_path: Path, name: str, learners: None
 ) -> None:
     base = {"datasets": ["tiny"], "methods": [STUDY["methods"][1]], "shots": [1], "seeds": [1]}
     value, zero = IDENTITY[name], {"shots": [0]} if name == "source" else {}
     if name == "descriptions":
-        monkeypatch.setitem(registered(), "told-coop", ToldCoOp)
         base["methods"] = [{"name": "told-coop", "config": {"n_ctx": 4}}]
         for number, file in enumerate(("first", "second")):
             told = {f"{colour}_square": [f"{colour} {number}"] for colour in COLOURS}
@@ -147,10 +144,7 @@ def test_runtime_fields_of_a_study_give_the_same_cells(tiny_data: Path, name: st
 
 
 @pytest.mark.parametrize("name", MethodEntry.model_fields)
-def test_fields_of_an_entry_follow_their_marks(
-    tiny_data: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(registered(), "staged-coop", StagedCoOp)
+def test_fields_of_an_entry_follow_their_marks(tiny_data: Path, name: str, learners: None) -> None:
     other = {"name": "coop", "label": "x", "config": {"n_ctx": 3}}
     other |= {"training": {"lr": 0.1}, "stage_training": {"lr": 0.1}}
     base = {"datasets": ["tiny"], "shots": [1], "seeds": [1], "source": "tiny/image-text"}
