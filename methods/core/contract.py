@@ -217,7 +217,8 @@ class Method(nn.Module, ABC):
         query, candidate = self.query(batch.queries), self.candidate(batch.candidates)
         scale = self.backbone.logit_scale
         if self.task.kind == "classification":
-            return losses.cross_entropy(scale * query @ candidate.T, batch.target, batch.weight)
+            logits = scale * self.similarity(query, candidate)
+            return losses.cross_entropy(logits, batch.target, batch.weight)
         forward = losses.info_nce(query, candidate, batch.target, batch.weight, scale)
         if self.task.kind == "composed":
             return forward
