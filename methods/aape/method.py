@@ -235,8 +235,9 @@ class AAPE(Method):
         """x, h(x): (b, D); w: (c, D) -> (b, c)."""
         assert self.g is not None
         adapted: Tensor = self.g(classes, made)
-        along: Tensor = torch.einsum("bd,bcd->bc", x, adapted)
-        return along / adapted.norm(dim=-1).clamp(min=1e-12)
+        along = torch.einsum("bd,bcd->bc", x, adapted)
+        cosine: Tensor = along / torch.linalg.vector_norm(adapted, dim=-1).clamp(min=1e-12)
+        return cosine
 
     def loss(self, batch: TrainBatch) -> Tensor:
         """Cross-entropy, or the contrast of h(x) and captions both ways; distillation; reward."""
