@@ -177,9 +177,10 @@ class Method(nn.Module, ABC):
         self.load_state_dict(weights)
 
     def similarity(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Scores (B, N) of embedded queries (B, D) and candidates (N, D); higher is nearer.
+        """Scores (B, N) of embedded queries (B, Dq) and candidates (N, Dc); higher is nearer.
 
-        A method that overrides this bounds its own memory.
+        A method that overrides this is ranked by it, a block of queries at a time, and bounds its
+        own memory.
         """
         return queries @ candidates.T
 

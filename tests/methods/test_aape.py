@@ -213,9 +213,13 @@ def test_scores_in_chunks_equal_the_double_loop(
     images = torch.nn.functional.normalize(torch.randn(7, 16), dim=-1)
     classes = torch.nn.functional.normalize(torch.randn(5, 16), dim=-1)
     monkeypatch.setattr(aape, "PAIR_VALUES", values)
+    sizes: list[int] = []
+    assert method.g is not None
+    method.g.register_forward_hook(lambda _, __, adapted: sizes.append(adapted.numel()))
     with torch.no_grad():
         found = method.similarity(images, classes)
         torch.testing.assert_close(found, double_loop(method, images, classes))
+    assert max(sizes) <= max(values, 16) and sum(sizes) == 7 * 5 * 16
 
 
 def test_h_alone_stands_for_the_image(tiny_backbone: Backbone) -> None:
