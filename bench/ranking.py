@@ -22,6 +22,9 @@ from data_recipes.core.model import Query, RetrievalTask
 NEVER = 2**31  # the rank of a relevant candidate that is not retrieved at all
 BLOCK_VALUES = 4_000_000  # similarities in one block: 16 MB of float32
 
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""Embedded queries (B, Dq) and candidates (N, Dc) -> scores (B, N)."""
+
 
 class NotFiniteError(ValueError):
     """Similarities with NaN or infinity; they have no order."""
@@ -57,18 +60,28 @@ def rank(
     candidates: Tensor,
     block_values: int = BLOCK_VALUES,
     target_first: bool = False,
+    similarity: Similarity | None = None,
 ) -> Rankings:
     """Rank every query of `task`.
 
-    queries: (Q, D), candidates: (N, D), rows in the task's order; similarities are their fp32
-    inner products.
+    queries: (Q, D), candidates: (N, D), rows in the task's order. similarity: of scores that
+    depend on the pair; None: fp32 inner products.
 
     Raises:
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
-        ValueError: the numbers of rows do not fit the task.
+        ValueError: the numbers of rows do not fit the task, or `similarity` gives another shape.
     """
     check_rows(task, queries, candidates)
     gallery = candidates.float()
+    if similarity is not None:
+        pairwise = similarity
+        with torch.no_grad():
+            return rank_blocks(
+                task,
+                lambda rows: compared(pairwise, queries[rows], gallery),
+                block_values,
+                target_first,
+            )
     # One buffer for all blocks: given back and asked for again, memory would end in pieces.
     size = min(len(queries), block_size(len(candidates), block_values))
     buffer = gallery.new_empty(size, len(candidates))
@@ -129,6 +142,15 @@ def settle(rankings: Rankings, limit: float, target_first: Callable[[], Rankings
     target_first: makes the rankings in which the target wins ties.
     """
     return target_first() if 0 < rankings.tied.mean() <= limit else rankings
+
+
+def compared(similarity: Similarity, queries: Tensor, candidates: Tensor) -> Tensor:
+    """Scores (B, N) in fp32 by a similarity. Raises ValueError when it gives another shape."""
+    values = similarity(queries.float(), candidates)
+    wanted = (len(queries), len(candidates))
+    if tuple(values.shape) != wanted:
+        raise ValueError(f"the method's similarity has shape {tuple(values.shape)}, not {wanted}")
+    return values.float()
 
 
 def check_rows(task: RetrievalTask, queries: Tensor, candidates: Tensor) -> None:

@@ -17,7 +17,7 @@ from bench.available import available, with_misses
 from bench.embed import BATCH, Images, embed
 from bench.gather import ALONE
 from bench.metrics import metric_k, of_subset
-from bench.ranking import NEVER, Rankings, rank, settle
+from bench.ranking import NEVER, Rankings, Similarity, rank, settle
 from bench.summary import RankedPart, is_fraction, of_task, over_folds
 from bench.top import lists_table, top_lists
 from bench.train import Engine
@@ -90,6 +90,7 @@ def score(
     embedded = {p.name: _embed(method, p, images, missing, engine) for p in task.evaluate}
     if engine.rank != 0:
         return None
+    similarity = pairwise(method)
     metrics: list[dict[str, float | None]] = []
     tables, lists, notes, chances, used, tied = [], [], list(rules.notes), [], 0, 0
     for fold in folds(task.evaluate, rules.fold):
@@ -97,7 +98,7 @@ def score(
         for part in fold:
             whole = any(part is one for one in task.evaluate)
             asked = embedded[part.name].asked if whole else available(part, missing)
-            found, said = _rank(rules, asked, *embedded[part.name].of(asked))
+            found, said = _rank(rules, asked, *embedded[part.name].of(asked), similarity)
             used += len(asked.queries)
             tied += int(found.tied.sum())
             if missing:
@@ -107,7 +108,8 @@ def score(
             notes += said + clamped(part, found, rules.metrics)
             tables.append(query_table(rules, part, found))
             if rules.kept is not None:
-                top = top_lists(asked, *embedded[part.name].of(asked), *rules.kept)
+                features = embedded[part.name].of(asked)
+                top = top_lists(asked, *features, *rules.kept, similarity=similarity)
                 lists.append(lists_table(part.name, asked, top))
         metrics.append(of_task(rules, ranked))
     table = pd.concat(tables, ignore_index=True)
@@ -219,12 +221,21 @@ def _embed(
     return Embedded(asked, queries, candidates)
 
 
+def pairwise(method: Method) -> Similarity | None:
+    """The method's own similarity; None where it is the inner product of the contract."""
+    return None if type(method).similarity is Method.similarity else method.similarity
+
+
 def _rank(
-    rules: Protocol, part: RetrievalTask, queries: Tensor, candidates: Tensor
+    rules: Protocol,
+    part: RetrievalTask,
+    queries: Tensor,
+    candidates: Tensor,
+    similarity: Similarity | None,
 ) -> tuple[Rankings, list[str]]:
     """Rankings by the protocol's rule for ties; a note where that is not the pessimistic one."""
-    hard = rank(part, queries, candidates)
-    first = partial(rank, part, queries, candidates, target_first=True)
+    hard = rank(part, queries, candidates, similarity=similarity)
+    first = partial(rank, part, queries, candidates, target_first=True, similarity=similarity)
     found = settle(hard, rules.target_first_ties, first)
     if found is hard:
         return found, []

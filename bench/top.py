@@ -14,7 +14,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.ranking import BLOCK_VALUES, block_size, check_finite, check_rows
+from bench.ranking import (
+    BLOCK_VALUES,
+    Similarity,
+    block_size,
+    check_finite,
+    check_rows,
+    compared,
+)
 from data_recipes.core.model import Query, RetrievalTask
 
 
@@ -33,15 +40,17 @@ def top_lists(
     k: int,
     subset_k: int,
     block_values: int = BLOCK_VALUES,
+    similarity: Similarity | None = None,
 ) -> TopLists:
     """The first `k` of each query's gallery, and the first `subset_k` of its subset.
 
-    queries: (Q, D), candidates: (N, D), rows in the task's order; similarities are their fp32
-    inner products. A gallery with fewer than `k` candidates gives a shorter list.
+    queries: (Q, D), candidates: (N, D), rows in the task's order. similarity: of scores that
+    depend on the pair; None: fp32 inner products. A gallery with fewer than `k` candidates gives
+    a shorter list.
 
     Raises:
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
-        ValueError: the numbers of rows do not fit the task.
+        ValueError: the numbers of rows do not fit the task, or `similarity` gives another shape.
     """
     check_rows(task, queries, candidates)
     gallery = candidates.float()
@@ -51,10 +60,14 @@ def top_lists(
     if subset_k and task.queries[0].subset is not None:
         subset = []
     for start in range(0, len(queries), size):
-        similarity = queries[start : start + size].float() @ gallery.T
-        check_finite(task.queries[start : start + size], similarity)
-        block = zip(similarity, task.queries[start : start + size], strict=True)
-        for values, query in block:
+        asked, rows = task.queries[start : start + size], queries[start : start + size]
+        if similarity is None:
+            scores = rows.float() @ gallery.T
+        else:
+            with torch.no_grad():
+                scores = compared(similarity, rows, gallery)
+        check_finite(asked, scores)
+        for values, query in zip(scores, asked, strict=True):
             whole.append(_first(task, values, _gallery(task, query, values.device), k))
             if subset is not None:
                 members = sorted(task.position[c] for c in query.subset or ())

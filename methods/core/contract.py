@@ -177,9 +177,10 @@ class Method(nn.Module, ABC):
         self.load_state_dict(weights)
 
     def similarity(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Scores (B, N) of embedded queries (B, D) and candidates (N, D); higher is nearer.
+        """Scores (B, N) of embedded queries (B, Dq) and candidates (N, Dc); higher is nearer.
 
-        A method that overrides this bounds its own memory.
+        A method that overrides this is ranked by it, a block of queries at a time, and bounds its
+        own memory.
         """
         return queries @ candidates.T
 
@@ -217,7 +218,8 @@ class Method(nn.Module, ABC):
         query, candidate = self.query(batch.queries), self.candidate(batch.candidates)
         scale = self.backbone.logit_scale
         if self.task.kind == "classification":
-            return losses.cross_entropy(scale * query @ candidate.T, batch.target, batch.weight)
+            logits = scale * self.similarity(query, candidate)
+            return losses.cross_entropy(logits, batch.target, batch.weight)
         forward = losses.info_nce(query, candidate, batch.target, batch.weight, scale)
         if self.task.kind == "composed":
             return forward

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.http import HTTPFileSystem
 
 from data_recipes.core.build import build_dataset
 from data_recipes.core.dataset import check_dataset, open_dataset
 from data_recipes.core.descriptions import DESCRIPTIONS, read_descriptions
 from data_recipes.core.model import DataError
+from tests.shelves import Shelf, http_server
 from tests.tiny import DescribedRecipe, TinyRecipe, descriptions
 
 
@@ -116,6 +118,34 @@ def test_a_damaged_file_is_noticed(copy: Path, damage: str) -> None:
     assert check_dataset(copy) == [f"{path}: missing or different from the manifest"]
     with pytest.raises(DataError, match=r"different from the manifest; build the dataset again"):
         _ = open_dataset(copy).descriptions
+
+
+@pytest.fixture
+def shelf(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    """`copy` behind HTTP."""
+    pytest.importorskip("aiohttp", reason="HTTP needs promptgrid[remote]")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(copy.parent / "cache"))
+    with http_server(copy.parent) as server:
+        yield server
+    HTTPFileSystem.clear_instance_cache()
+
+
+def test_a_remote_dataset_brings_them_along(shelf: Shelf) -> None:
+    dataset = open_dataset(f"{shelf.url}/tiny")
+    assert dataset.descriptions == descriptions()
+    assert (dataset.folder / DESCRIPTIONS).is_file()
+    assert check_dataset(f"{shelf.url}/tiny") == []
+
+
+def test_another_file_behind_http_is_refused_and_not_kept(copy: Path, shelf: Shelf) -> None:
+    (copy / DESCRIPTIONS).write_text('{"red_square": ["a red square."]}')
+    with pytest.raises(DataError) as caught:
+        open_dataset(f"{shelf.url}/tiny")
+    assert str(caught.value) == (
+        f"{shelf.url}/tiny/{DESCRIPTIONS}: missing or different from the manifest; copy the "
+        "dataset there again"
+    )
+    assert not list((copy.parent / "cache").glob("**/manifest.json"))
 
 
 @pytest.mark.parametrize(

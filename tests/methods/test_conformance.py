@@ -16,6 +16,7 @@ from methods.core.backbone import Backbone
 from methods.core.config import Training
 from methods.core.contract import Method, TaskInfo
 from methods.core.registry import registered
+from tests.tiny import descriptions
 
 TASK_NAMES = {
     "classification": "classification",
@@ -76,14 +77,14 @@ def test_two_steps_move_only_its_own_parameters_and_lower_the_loss(
         before = {k: v.clone() for k, v in method.state_dict().items()}
         pairs = training_pairs(task, task.train.queries)
         rows = len(pairs)
-        method.begin_training(lesson(task, pairs, {}))
+        method.begin_training(lesson(task, pairs, descriptions()))
         batch = training_batches(method, task, pairs, features.at, 1, Engine())  # type: ignore[attr-defined]
         curves.append(train(method, RECIPE, 1, rows, batch, 1, Engine()))
         whole = Dealt(torch.arange(rows).numpy(), torch.ones(rows).numpy(), 1.0)
         with torch.no_grad():
             after = float(method.loss(batch(whole)))
         assert torch.isfinite(torch.tensor(curves[-1])).all() and after < curves[-1][0]
-        assert any(not torch.equal(before[k], v) for k, v in method.state_dict().items())
+        assert any(not torch.equal(v, method.state_dict()[k]) for k, v in before.items())
         weights.append(method.state_dict())
     assert curves[0] == curves[1]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
