@@ -25,6 +25,7 @@ from bench.score import score
 from bench.train import Engine, ensure_process_group
 from data_recipes.core.model import Task
 from data_recipes.core.protocol import protocol
+from data_recipes.core.sampler import Draw
 from methods.core.backbone import Backbone, BackboneSpec
 from methods.core.config import Training
 from methods.core.contract import Method, TaskInfo
@@ -59,7 +60,8 @@ class Cell(BaseModel):
     sources: digests of the method's and the engine's source.
     dataset, task, dataset_digest, protocol: what is learned and how it is scored.
     trained_on: where it is learned instead, for transfer; None: on `dataset` itself.
-    backbone_digest: of the frozen weights. shots, seed: 0 and 0 for training-free methods.
+    backbone_digest: of the frozen weights. few_shot: which sampler draws the shots.
+    shots, seed: 0 and 0 for training-free methods.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -74,6 +76,7 @@ class Cell(BaseModel):
     protocol: str = fields.identity()
     trained_on: TrainedOn | None = fields.identity(default=None)
     backbone_digest: str = fields.identity()
+    few_shot: Draw = fields.identity(default="nested")
     shots: int = fields.identity()
     seed: int = fields.identity()
     kind: str = fields.runtime()
@@ -188,7 +191,9 @@ def run_cell(
             facts["trained_in"] = known.key
         else:
             shots = None if on and on.whole else cell.shots
-            curve, said = learn(method, cell.training, home, shots, cell.seed, engine)
+            curve, said = learn(
+                method, cell.training, home, shots, cell.seed, engine, cell.few_shot
+            )
             notes += said
     if on is not None:
         learned = method.learned()

@@ -104,6 +104,7 @@ class _Grid:
                 protocol=place.task.protocol,
                 trained_on=None if origin is None else origin.origin(whole),
                 backbone_digest=self.backbone.digest,
+                few_shot=self.study.few_shot if shots else "nested",
                 shots=shots,
                 seed=seed,
                 kind=place.task.kind,

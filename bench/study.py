@@ -9,6 +9,7 @@ methods:
   - {name: coop, label: coop-csc, config: {class_specific: true}}
 shots: [1, 2, 4, 8]                   # 0: no training on the dataset; learns on `source` instead
 seeds: [1, 2, 3]
+few_shot: nested                      # or coop: the shots that CoOp's own code draws
 evaluate_on: [openmoji-roles-grey]    # what was learned on each dataset is scored there too
 source: openmoji-source               # what is learned at shots 0
 training: {epochs: 20}                # over every method's own recipe
@@ -37,6 +38,7 @@ from data_recipes.core.manifest import MANIFEST
 from data_recipes.core.model import DataError
 from data_recipes.core.registry import recipes
 from data_recipes.core.remote import Place
+from data_recipes.core.sampler import Draw
 from methods.core.backbone import DEFAULT, BackboneSpec
 from methods.core.config import Training
 from methods.core.registry import UnknownMethodError, registered
@@ -116,6 +118,7 @@ class Study(_Strict):
 
     evaluate_on: datasets that every trained method is scored on too (transfer).
     source: the dataset that methods learn on, all of it, at shots 0.
+    few_shot: the sampler: nested in the shots, or CoOp's own draw (`data_recipes.core.sampler`).
     """
 
     name: str = fields.runtime()
@@ -130,6 +133,7 @@ class Study(_Strict):
     source: str | None = fields.identity(default=None)
     shots: list[int] = fields.identity(min_length=1)
     seeds: list[int] = fields.identity(min_length=1)
+    few_shot: Draw = fields.identity(default="nested")
     training: dict[str, Any] = fields.identity(default_factory=dict)
     run: RunOptions = fields.runtime(default=RunOptions())
 

@@ -84,6 +84,7 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "protocol",
         "trained_on",
         "backbone_digest",
+        "few_shot",
         "shots",
         "seed",
     }
