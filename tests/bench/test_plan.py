@@ -99,6 +99,7 @@ IDENTITY: dict[str, Any] = {
     "training": {"lr": 0.5},
     "evaluate_on": ["tiny/composed"],
     "source": "tiny/image-text",
+    "few_shot": "coop",
 }
 RUNTIME: dict[str, list[Any]] = {
     "name": ["t"],

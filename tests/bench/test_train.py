@@ -119,8 +119,8 @@ def test_half_precision_is_that_of_the_loss_and_of_no_parameter(
         )
 
     seen: list[torch.dtype] = []
-    torch.manual_seed(5)
     backbone = load_backbone(TINY_SPEC, device)
+    torch.manual_seed(5)
     method = Watched(CoOpConfig(n_ctx=2), backbone, TaskInfo("classification", NAMES)).to(device)
     recipe = Training(schedule="constant", steps=4, lr=0.05, batch_size=ROWS)
     whole = train(make(tiny_backbone), recipe, 1, ROWS, batch, 3, Engine())
