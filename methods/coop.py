@@ -7,6 +7,9 @@ official code: KaiyangZhou/CoOp, `trainers/coop.py`.
 
 Only the context moves. It is shared by all classes, or one for each class (class-specific); the
 class name stands at its end, in its middle or at its front.
+
+The official code trains in half: weights, context and momentum. `training.precision: fp16` computes
+in half (autocast), and keeps the context and its momentum in single precision.
 """
 
 from __future__ import annotations

@@ -131,6 +131,8 @@ class World:
             for module in () if dropout else method.modules():
                 if isinstance(module, nn.Dropout):
                     module.p = 0.0
+                elif isinstance(module, nn.MultiheadAttention):
+                    module.dropout = 0.0
             for key, parameter in method.named_parameters():
                 if parameter.requires_grad:
                     declared.add(key)
