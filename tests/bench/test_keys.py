@@ -48,6 +48,7 @@ OTHER: dict[str, list[Any]] = {
         for whole in (True, False)
     ],
     "backbone_digest": ["v"],
+    "few_shot": ["coop"],
     "shots": [2],
     "seed": [2],
     "kind": ["composed"],
