@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from bench import fields, keys
+from data_recipes.core.sampler import Draw
 from methods.core.backbone import BackboneSpec
 from methods.core.config import Training
 from methods.core.registry import method as registered_method
@@ -43,7 +44,8 @@ class Cell(BaseModel):
     after: the stage that this cell's learning goes on from.
     descriptions: sha256 of the descriptions that the training reads; None: it reads none.
     descriptions_file: where they are; None: in the dataset's own folder.
-    backbone_digest: of the frozen weights. shots, seed: 0 and 0 for training-free methods.
+    backbone_digest: of the frozen weights. few_shot: which sampler draws the shots.
+    shots, seed: 0 and 0 for training-free methods.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -61,6 +63,7 @@ class Cell(BaseModel):
     after: Cell | None = fields.identity(default=None, by="training_key")
     descriptions: str | None = fields.identity(default=None)
     backbone_digest: str = fields.identity()
+    few_shot: Draw = fields.identity(default="nested")
     shots: int = fields.identity()
     seed: int = fields.identity()
     kind: str = fields.runtime()

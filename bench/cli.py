@@ -65,7 +65,13 @@ def main() -> None:
         raise
 
 
-KNOWN_ERRORS = {"StudyError", "BackboneError", "RecordError", "NotEnoughResourcesError"}
+KNOWN_ERRORS = {
+    "StudyError",
+    "UnknownMethodError",
+    "BackboneError",
+    "RecordError",
+    "NotEnoughResourcesError",
+}
 
 
 def fail(message: str) -> None:

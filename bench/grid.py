@@ -224,6 +224,7 @@ class Grid:
             descriptions=described.sha256 if described else None,
             descriptions_file=described.file if described else None,
             backbone_digest=self.backbone.digest,
+            few_shot=self.study.few_shot if draw[0] else "nested",
             shots=draw[0],
             seed=draw[1],
             kind=place.task.kind,

@@ -13,7 +13,7 @@ from bench.embed import batch as as_batch
 from bench.loaded import Data
 from bench.train import Engine, train
 from data_recipes.core.model import Candidate, Query, Task
-from data_recipes.core.sampler import few_shot, short_groups
+from data_recipes.core.sampler import Draw, coop_few_shot, few_shot, short_groups
 from methods.core.config import Training
 from methods.core.contract import Batch, Lesson, Method, TrainBatch
 
@@ -29,10 +29,11 @@ def learn(
     shots: int | None,
     seed: int,
     engine: Engine,
+    draw: Draw = "nested",
 ) -> tuple[list[float], list[str]]:
     """Train `method` in place on `shots` of each group; returns the loss curve and notes.
 
-    shots: None for all training queries (a source dataset).
+    shots: None for all training queries (a source dataset). draw: the sampler of the shots.
 
     Raises:
         DataError: the task has no training split.
@@ -42,7 +43,11 @@ def learn(
     if shots is None:
         drawn = [*queries]
     else:
-        drawn = few_shot(queries, shots, seed, data.digest)
+        if draw == "coop":
+            drawn, _ = coop_few_shot(queries, shots, seed)
+            notes.append("the shots are those that CoOp's code draws: not nested")
+        else:
+            drawn = few_shot(queries, shots, seed, data.digest)
         short = short_groups(queries, shots)
         if short:
             notes.append(f"{len(short)} group(s) have fewer than {shots} shots: all are used")

@@ -85,7 +85,7 @@ def learned(cell: Cell, inputs: Inputs, trained: Pool) -> Learned:
     if not done and cell.training is not None:
         on = cell.trained_on
         shots = None if on is not None and on.whole else cell.shots
-        curve, notes = learn(method, cell.training, home, shots, cell.seed, engine)
+        curve, notes = learn(method, cell.training, home, shots, cell.seed, engine, cell.few_shot)
     return Learned(method, curve, notes, facts)
 
 

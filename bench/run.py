@@ -24,7 +24,7 @@ from cluster.queue import Work
 from data_recipes.core import strict_json
 from data_recipes.core.dataset import open_dataset
 from data_recipes.core.remote import place
-from data_recipes.core.sampler import few_shot_order
+from data_recipes.core.sampler import coop_few_shot, few_shot_order
 from results.atomic import write_whole
 from results.report import write_report
 from results.store import WEIGHTS_FILE, RecordStore
@@ -190,24 +190,31 @@ def planned_cells(out: Path) -> list[dict[str, Any]] | None:
 
 
 def save_splits(cells: list[Cell], out: Path) -> None:
-    """Save each (dataset, task, seed)'s order of shots, so that others can use the same sets.
+    """Save the shots of each (dataset, task, seed), so that others can use the same sets.
 
-    The K-shot set is the first K ids of every group.
+    Nested: the order, of which the K-shot set is the first K ids of every group. CoOp's draw: a
+    file for each K with the ids of the shots and, where the dataset has a task `val`, of those for
+    validation.
     """
     wanted = {
-        (c.data_root, c.dataset, c.task, c.seed, c.dataset_digest)
+        (c.data_root, c.dataset, c.task, c.dataset_digest, c.seed)
+        + (("coop", c.shots) if c.few_shot == "coop" else ("nested", 0))
         for c in cells
         if c.training is not None and c.trained_on is None  # a stage takes all of its source
     }
-    for root, dataset, task, seed, digest in sorted(wanted):
-        path = out / "splits" / f"{dataset}-{task}-{digest[:12]}-seed{seed}.json"
-        if not path.is_file():
-            queries = open_dataset(place(root) / dataset).task(task).training().queries
-            content = {
-                "dataset": dataset,
-                "task": task,
-                "digest": digest,
-                "seed": seed,
-                "order": few_shot_order(queries, seed, digest),
-            }
-            write_whole(path, strict_json.canonical(content).encode())
+    for root, dataset, task, digest, seed, draw, shots in sorted(wanted):
+        drawn = f"-coop-{shots}shots" if draw == "coop" else ""
+        path = out / "splits" / f"{dataset}-{task}-{digest[:12]}-seed{seed}{drawn}.json"
+        if path.is_file():
+            continue
+        opened = open_dataset(place(root) / dataset)
+        queries = opened.task(task).training().queries
+        content = {"dataset": dataset, "task": task, "digest": digest, "seed": seed}
+        if draw == "nested":
+            content["order"] = few_shot_order(queries, seed, digest)
+        else:
+            has_val = "val" in (known.name for known in opened.manifest.tasks)
+            validation = opened.task("val").evaluate[0].queries if has_val else ()
+            train, val = coop_few_shot(queries, shots, seed, validation)
+            content |= {"shots": shots, "train": [q.id for q in train], "val": [q.id for q in val]}
+        write_whole(path, strict_json.canonical(content).encode())

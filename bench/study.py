@@ -9,6 +9,7 @@ methods:
   - {name: coop, label: coop-csc, config: {class_specific: true}}
 shots: [1, 2, 4, 8]                   # 0: no training on the dataset; learns on `source` instead
 seeds: [1, 2, 3]
+few_shot: nested                      # or coop: the shots that CoOp's own code draws
 evaluate_on: [openmoji-roles-grey]    # what was learned on each dataset is scored there too
 source: openmoji-source               # what is learned at shots 0, and in a method's stage
 descriptions: {openmoji-roles: d.json}  # for methods that learn from descriptions
@@ -41,6 +42,7 @@ from bench.study_checks import (
 )
 from bench.study_file import StudyError, line, read_yaml
 from data_recipes.core.remote import Place
+from data_recipes.core.sampler import Draw
 from methods.core.backbone import DEFAULT, BackboneSpec
 from methods.core.config import Training
 from methods.core.registry import UnknownMethodError
@@ -127,6 +129,7 @@ class Study(_Strict):
     evaluate_on: datasets that every trained method is scored on too (transfer).
     source: the dataset that methods learn on, all of it, at shots 0 or in a stage before.
     descriptions: dataset -> file of descriptions that methods may learn from, for its own.
+    few_shot: the sampler: nested in the shots, or CoOp's own draw (`data_recipes.core.sampler`).
     """
 
     name: str = fields.runtime()
@@ -140,6 +143,7 @@ class Study(_Strict):
     descriptions: dict[str, str] = fields.identity(default_factory=dict)
     shots: list[int] = fields.identity(min_length=1)
     seeds: list[int] = fields.identity(min_length=1)
+    few_shot: Draw = fields.identity(default="nested")
     training: dict[str, Any] = fields.identity(default_factory=dict)
     run: RunOptions = fields.runtime(default=RunOptions())
 

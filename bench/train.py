@@ -10,19 +10,20 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.batches import Dealt, batches_per_epoch, deal, epoch_batches
 from bench.schedule import learning_rate, total_steps
 from methods.core.config import Training
 from methods.core.contract import Method, TrainBatch
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DivergedError(ArithmeticError):
@@ -84,11 +85,6 @@ def train(
     parameters = [p for p in method.parameters() if p.requires_grad]
     per_epoch = batches_per_epoch(rows, training.batch_size)
     steps = total_steps(training, shots, per_epoch)
-    autocast = (
-        torch.autocast(torch.device(engine.device).type, torch.bfloat16)
-        if training.precision == "bf16"
-        else nullcontext()
-    )
     losses: list[Tensor] = []
     method.train()
     for step in range(steps):
@@ -100,8 +96,7 @@ def train(
         step_loss = torch.zeros((), device=engine.device)
         micro = deal(batches[number], training.accumulation, engine.rank, engine.world_size, epoch)
         for dealt in micro:
-            with autocast:
-                loss = deepspeed(batch(dealt)) * dealt.share
+            loss = deepspeed(batch(dealt)) * dealt.share
             deepspeed.backward(loss)
             deepspeed.step()
             step_loss += loss.detach().float() / training.accumulation
@@ -118,6 +113,24 @@ def train(
     return values
 
 
+class _Autocast(nn.Module):
+    """A method whose loss is computed under autocast.
+
+    Inside the module, because DeepSpeed turns off an autocast that was entered around its engine
+    on a GPU, and its own `torch_autocast` section is a global of the process.
+    """
+
+    def __init__(self, method: Method, device: str, half: torch.dtype) -> None:
+        super().__init__()
+        self.method = method
+        self._autocast = torch.autocast(torch.device(device).type, half)
+
+    def forward(self, batch: TrainBatch) -> Tensor:
+        with self._autocast:
+            loss: Tensor = self.method(batch)
+        return loss
+
+
 def start_engine(method: Method, training: Training, rows: int, engine: Engine) -> Any:
     """A DeepSpeed engine around `method` with the recipe's optimizer."""
     # Read once, when DeepSpeed is first imported; it would take any GPU it sees.
@@ -129,6 +142,8 @@ def start_engine(method: Method, training: Training, rows: int, engine: Engine) 
     # DeepSpeed compiles a shared-memory reduction at its first start on a CPU (25 s, and only
     # with a compiler); gloo reduces a prompt's few kilobytes as fast.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    half = HALVES.get(training.precision)
+    module = method if half is None else _Autocast(method, engine.device, half)
     parameters = [p for p in method.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer
     if training.optimizer == "sgd":
@@ -152,7 +167,7 @@ def start_engine(method: Method, training: Training, rows: int, engine: Engine) 
         "steps_per_print": 1_000_000_000,
     }
     built, *_ = deepspeed.initialize(
-        model=method, optimizer=optimizer, config=config, dist_init_required=False
+        model=module, optimizer=optimizer, config=config, dist_init_required=False
     )
     return built
 

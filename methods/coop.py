@@ -7,6 +7,9 @@ official code: KaiyangZhou/CoOp, `trainers/coop.py`.
 
 Only the context moves. It is shared by all classes, or one for each class (class-specific); the
 class name stands at its end, in its middle or at its front.
+
+The official code trains in half: weights, context and momentum. `training.precision: fp16` computes
+in half (autocast), and keeps the context and its momentum in single precision.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ class CoOpConfig(MethodConfig):
                 "class_specific with ctx_init: the official code then shares one context after "
                 "all; give only one of the two"
             )
+        if self.length < 1:
+            raise ValueError(f"ctx_init {self.ctx_init!r} has no words")
         if self.class_token_position == "middle" and self.length % 2:
             raise ValueError(f"class_token_position 'middle' needs an even M, not {self.length}")
         return self
@@ -52,7 +57,12 @@ class CoOpConfig(MethodConfig):
     @property
     def length(self) -> int:
         """M, the number of context tokens."""
-        return len(self.ctx_init.split()) if self.ctx_init else self.n_ctx
+        return len(self.words.split()) if self.ctx_init else self.n_ctx
+
+    @property
+    def words(self) -> str:
+        """The words of `ctx_init`; underscores are spaces, as in CoOp's scripts."""
+        return (self.ctx_init or "").replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class CoOp(Method):
         self.config = config
         width = backbone.text.width
         if config.ctx_init is not None:
-            start = self._embed_words(config.ctx_init)
+            start = self._embed_words(config.words)
         else:
             classes = [len(task.class_names)] if config.class_specific else []
             start = torch.empty(*classes, config.n_ctx, width).normal_(std=0.02)
@@ -109,7 +119,7 @@ class CoOp(Method):
 
     def _embed_words(self, words: str) -> Tensor:
         tower = self.backbone.text
-        ids = tower.tokenize([words.replace("_", " ")])
+        ids = tower.tokenize([words])
         length = self.config.length
         if int(tower.end(ids)) != length + 1:
             raise ValueError(

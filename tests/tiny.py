@@ -7,7 +7,8 @@
       composed        picture + "make it blue" -> the blue picture with the same number; the
                       reference is excluded
 
-Fixtures over these are in `tests/conftest.py`: `tiny_data`, `tiny_dataset`, `tiny_backbone`.
+`DESCRIPTIONS` has texts for every class and every picture. Fixtures over these are in
+`tests/conftest.py`: `tiny_data`, `tiny_dataset`, `tiny_backbone`.
 Importing this module makes the model "tiny-clip" known to open_clip, so that `TINY_SPEC` works
 wherever a backbone is named: in a study file, in a Cell, in `load_backbone`.
 """
@@ -28,6 +29,7 @@ from methods.core.backbone import BackboneSpec
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120,) * 3}
 NUMBERS = {"train": range(4), "test": range(2)}
+LOOKS = {"red": "a tomato", "green": "fresh grass", "blue": "a clear sky", "grey": "wet concrete"}
 TEMPLATES = ("a {} square.", "a drawing of a {} square.")
 
 open_clip.add_model_config(Path(__file__).with_name("tiny-clip.json"))
@@ -37,6 +39,25 @@ TINY_SPEC = BackboneSpec(model="tiny-clip", random_seed=0)
 def image_id(split: str, colour: str, number: int) -> str:
     """Id of one picture; slashes and dots are in it on purpose."""
     return f"{split}/{colour}.{number}"
+
+
+DESCRIPTIONS: dict[str, tuple[str, ...]] = {
+    f"{colour}_square": (
+        f"a square as {colour} as {like}",
+        f"a {colour} shape with four equal sides on white paper",
+        f"four straight edges around the colour of {like}",
+    )
+    for colour, like in LOOKS.items()
+} | {
+    image_id(split, colour, number): (
+        f"a {colour} square, number {number}, on white",
+        f"something {colour} like {like} in picture {number}",
+    )
+    for split, numbers in NUMBERS.items()
+    for colour, like in LOOKS.items()
+    for number in numbers
+}
+"""Class name (as candidates have it) or image id -> natural-language texts, for training alone."""
 
 
 def png(colour: tuple[int, int, int], number: int, size: int = 24) -> bytes:
@@ -176,27 +197,9 @@ class TinyRecipe(Recipe):
         return [classification(), image_text(), composed()]
 
 
-def descriptions() -> dict[str, tuple[str, ...]]:
-    """Sentences about every class, and about every picture; the recipe itself gives none."""
-    found = {
-        f"{colour}_square": (
-            f"a {colour} square.",
-            f"a drawing of a square that is {colour}.",
-            f"one square in {colour} on white.",
-        )
-        for colour in COLOURS
-    }
-    return found | {
-        image_id(split, colour, number): (_caption(colour, number, 0), _caption(colour, number, 1))
-        for split, numbers in NUMBERS.items()
-        for colour in COLOURS
-        for number in numbers
-    }
-
-
 class DescribedRecipe(TinyRecipe):
     """The tiny recipe with its descriptions."""
 
     def descriptions(self) -> dict[str, tuple[str, ...]]:
         """Of every class and picture."""
-        return descriptions()
+        return DESCRIPTIONS

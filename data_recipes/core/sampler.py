@@ -1,18 +1,24 @@
-"""The nested few-shot sampler: a pure function of (manifest digest, seed).
+"""The few-shot samplers: pure functions of (manifest digest, seed), or of CoOp's seed.
 
 Each group's (class's, kind's) queries get one fixed random order per seed; K shots are its first
 K. So the 1-shot set lies inside the 2-shot set, a group's draw does not depend on other groups,
-and the same dataset gives the same subset on every machine and Python version. (CoOp's own sets
-are not nested: each K is a fresh draw from one random stream.)
+and the same dataset gives the same subset on every machine and Python version.
+
+CoOp's own sets are not nested: each K is a fresh draw from one random stream (`coop_few_shot`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 from data_recipes.core.model import Query
+
+Draw = Literal["nested", "coop"]
+COOP_VALIDATION = 4  # at most so many validation queries of a class
 
 
 def few_shot_order(queries: Sequence[Query], seed: int, digest: str) -> dict[str, list[str]]:
@@ -20,12 +26,9 @@ def few_shot_order(queries: Sequence[Query], seed: int, digest: str) -> dict[str
 
     digest: the manifest digest. Groups come in order of first appearance.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for query in queries:
-        groups[query.group].append(query.id)
     return {
-        group: sorted(ids, key=lambda query_id: _draw(digest, seed, group, query_id))
-        for group, ids in groups.items()
+        group: sorted((q.id for q in own), key=lambda name: _draw(digest, seed, group, name))
+        for group, own in _groups(queries).items()
     }
 
 
@@ -44,12 +47,43 @@ def few_shot(queries: Sequence[Query], shots: int, seed: int, digest: str) -> li
     return [query for query in queries if (query.group, query.id) in drawn]
 
 
+def coop_few_shot(
+    queries: Sequence[Query], shots: int, seed: int, validation: Sequence[Query] = ()
+) -> tuple[list[Query], list[Query]]:
+    """The training and validation shots that CoOp's code draws, in its order.
+
+    Python's generator is seeded once; then each class, in the order in which the split names it,
+    gives `random.sample` of its queries, first for training, then min(shots, 4) for validation
+    (`generate_fewshot_dataset` in KaiyangZhou/Dassl.pytorch, `datasets/` in KaiyangZhou/CoOp). A
+    class with fewer gives all of them, undrawn. CoOp takes base classes out of the draw over all
+    classes: the same shots where the split names the base classes first.
+
+    Raises:
+        ValueError: shots is negative.
+    """
+    if shots < 0:
+        raise ValueError(f"shots must not be negative, got {shots}")
+    stream = random.Random(seed)
+
+    def drawn(part: Sequence[Query], count: int) -> list[Query]:
+        found: list[Query] = []
+        for own in _groups(part).values():
+            found += stream.sample(own, count) if len(own) >= count else own
+        return found
+
+    return drawn(queries, shots), drawn(validation, min(shots, COOP_VALIDATION))
+
+
 def short_groups(queries: Sequence[Query], shots: int) -> dict[str, int]:
     """Groups that have fewer than `shots` queries, with the number they have."""
-    sizes: dict[str, int] = defaultdict(int)
+    return {group: len(own) for group, own in _groups(queries).items() if len(own) < shots}
+
+
+def _groups(queries: Sequence[Query]) -> dict[str, list[Query]]:
+    groups: dict[str, list[Query]] = defaultdict(list)
     for query in queries:
-        sizes[query.group] += 1
-    return {group: size for group, size in sizes.items() if size < shots}
+        groups[query.group].append(query)
+    return groups
 
 
 def _draw(digest: str, seed: int, group: str, query_id: str) -> bytes:

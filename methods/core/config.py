@@ -30,7 +30,9 @@ class Training(BaseModel):
         batch, otherwise the last incomplete batch of an epoch is dropped (Dassl's rule).
     accumulation: micro-batches in one optimizer step. In contrastive losses the negatives are
         those of the micro-batch, so this enters the result.
-    precision: of activations and matrix products in training; parameters stay fp32.
+    precision: of activations and matrix products in training (autocast); parameters and optimizer
+        state stay fp32. "fp16" is not scaled, as in CoOp's code, which also holds the context and
+        its momentum in half; scores are always computed in fp32.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -46,7 +48,7 @@ class Training(BaseModel):
     steps: int | None = Field(default=None, gt=0)
     batch_size: int = Field(default=32, gt=0)
     accumulation: int = Field(default=1, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     @model_validator(mode="after")
     def _fits(self) -> Training:

@@ -87,6 +87,7 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "after",
         "descriptions",
         "backbone_digest",
+        "few_shot",
         "shots",
         "seed",
     }

@@ -60,6 +60,7 @@ OTHER: dict[str, list[Any]] = {
     "descriptions": ["f", "g"],
     "descriptions_file": ["elsewhere.json"],
     "backbone_digest": ["v"],
+    "few_shot": ["coop"],
     "shots": [2],
     "seed": [2],
     "kind": ["composed"],

@@ -101,6 +101,7 @@ IDENTITY: dict[str, Any] = {
     "evaluate_on": ["tiny/composed"],
     "source": "tiny/image-text",
     "descriptions": None,  # written by the test
+    "few_shot": "coop",
 }
 RUNTIME: dict[str, list[Any]] = {
     "name": ["t"],

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from bench.batches import Dealt, epoch_batches
 from bench.schedule import learning_rate
-from bench.train import DivergedError, Engine, train
+from bench.train import HALVES, DivergedError, Engine, train
 from data_recipes.core.model import TaskKind
 from methods.coop import CoOp, CoOpConfig
-from methods.core.backbone import Backbone
+from methods.core.backbone import Backbone, load_backbone
 from methods.core.config import Training
 from methods.core.contract import Batch, TaskInfo, TrainBatch
+from tests.tiny import TINY_SPEC
 
 NAMES = ("red", "green", "blue", "grey")
 ROWS = 11
@@ -94,6 +96,39 @@ def test_bf16_and_adamw_run_and_learn(tiny_backbone: Backbone, batch: Any) -> No
     method = make(tiny_backbone)
     losses = train(method, recipe, 1, ROWS, batch, 3, Engine())
     assert losses[-1] < losses[0] and method.ctx.dtype == torch.float32
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(("precision", "half"), HALVES.items())
+def test_half_precision_is_that_of_the_loss_and_of_no_parameter(
+    tiny_backbone: Backbone, batch: Any, device: str, precision: Any, half: torch.dtype
+) -> None:
+    class Watched(CoOp):
+        def loss(self, batch: TrainBatch) -> Tensor:
+            seen.append((self.ctx @ self.ctx.T).dtype)
+            return super().loss(batch)
+
+    def moved(dealt: Dealt) -> TrainBatch:
+        b: TrainBatch = batch(dealt)
+        assert b.queries.images is not None
+        return replace(
+            b,
+            queries=Batch(images=b.queries.images.to(device)),
+            target=b.target.to(device),
+            weight=b.weight.to(device),
+        )
+
+    seen: list[torch.dtype] = []
+    backbone = load_backbone(TINY_SPEC, device)
+    torch.manual_seed(5)
+    method = Watched(CoOpConfig(n_ctx=2), backbone, TaskInfo("classification", NAMES)).to(device)
+    recipe = Training(schedule="constant", steps=4, lr=0.05, batch_size=ROWS)
+    whole = train(make(tiny_backbone), recipe, 1, ROWS, batch, 3, Engine())
+    recipe = recipe.model_copy(update={"precision": precision})
+    losses = train(method, recipe, 1, ROWS, moved, 3, Engine(device=device))
+    assert seen == [half] * 4 and method.ctx.dtype == torch.float32
+    assert losses == pytest.approx(whole, rel=0.02) and losses != whole
+    assert all(p.dtype == torch.float32 for p in backbone.model.parameters())
 
 
 def test_a_diverged_run_names_its_step(tiny_backbone: Backbone, batch: Any) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_recipes.core.model import Query
-from data_recipes.core.sampler import few_shot, few_shot_order, short_groups
+from data_recipes.core.sampler import coop_few_shot, few_shot, few_shot_order, short_groups
 
 DIGEST = "0" * 64
 
@@ -94,6 +95,58 @@ def test_known_draw() -> None:
         "ibis": ["ibis/0"],
     }
     assert ids(few_shot(queries, 2, 1, DIGEST)) == ["ibis/0", "dog/2", "cat/3", "dog/3", "cat/4"]
+
+
+EUROSAT = (1500, 1500, 1500, 1250, 1250, 1000, 1250, 1500, 1250, 1500)  # CoOp's training split
+EUROSAT_VAL = tuple(size * 2 // 5 for size in EUROSAT)
+# Indices into CoOp's EuroSAT lists, published in linzhiqiu/cross_modal_adaptation
+# (`indices/eurosat/shot_1-seed_1.json`, `shot_2-seed_2.json`): (shots, seed) -> train, val.
+PUBLISHED = {
+    (1, 1): (
+        "275 2665 3129 5022 5991 7507 8920 10217 11527 12429",
+        "96 1099 1229 2257 2727 2999 3421 3702 4656 5256",
+    ),
+    (2, 2): (
+        "115 187 1673 2239 3346 4371 5131 5015 6990 6184 "
+        "7621 7036 9190 8324 10132 10557 11555 11792 12761 13114",
+        "455 514 874 636 1228 1572 2038 2277 2463 2764 "
+        "2994 3016 3656 3652 4238 3868 4586 4390 5041 5036",
+    ),
+}
+
+
+def in_order(sizes: Sequence[int]) -> list[Query]:
+    """Queries named by their place, class after class, as a split file lists them."""
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    return [Query(id=str(n), text="x", group=str(label)) for n, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(("shots", "seed"), PUBLISHED)
+def test_coops_draw_is_the_published_one(shots: int, seed: int) -> None:
+    train, val = coop_few_shot(in_order(EUROSAT), shots, seed, in_order(EUROSAT_VAL))
+    assert (" ".join(ids(train)), " ".join(ids(val))) == PUBLISHED[shots, seed]
+
+
+def test_coops_draw_is_not_nested_and_takes_at_most_four_for_validation() -> None:
+    parts = in_order((30, 2, 30)), in_order((30, 3, 30))
+    train, val = coop_few_shot(parts[0], 8, 1, parts[1])
+    assert Counter(q.group for q in train) == {"0": 8, "1": 2, "2": 8}
+    assert Counter(q.group for q in val) == {"0": 4, "1": 3, "2": 4}
+    fewer, _ = coop_few_shot(parts[0], 4, 1, parts[1])
+    assert not set(ids(fewer)) <= set(ids(train))
+    assert coop_few_shot(parts[0], 8, 1)[0] == train  # validation is drawn after them
+    with pytest.raises(ValueError, match="shots must not be negative, got -1"):
+        coop_few_shot(parts[0], -1, 1)
+
+
+@given(SIZES, st.integers(0, 20), SEEDS)
+def test_coops_draw_gives_each_group_its_shots(
+    sizes: dict[str, int], shots: int, seed: int
+) -> None:
+    drawn, _ = coop_few_shot(queries_of(sizes), shots, seed)
+    expected = {group: min(shots, size) for group, size in sizes.items() if shots}
+    assert Counter(query.group for query in drawn) == expected
+    assert len(set(ids(drawn))) == len(drawn)
 
 
 def test_short_groups_are_named_with_their_size() -> None:

@@ -29,7 +29,7 @@ from methods.core.config import Training
 from methods.core.contract import Lesson, TaskInfo, TrainBatch
 from methods.core.text_tower import TextTower
 from tests.ranks import on_ranks
-from tests.tiny import TINY_SPEC, descriptions
+from tests.tiny import DESCRIPTIONS, TINY_SPEC
 
 CLASSES = ("red_square", "green_square", "blue_square", "grey_square")
 G = {"bottleneck": {}, "fc": {"g": "fc"}, "relu": {"output_relu": True}, "res": {"residual": True}}
@@ -54,7 +54,7 @@ def taught(
     method = build(backbone, kind, **options)
     task = dataset.task("classification" if kind == "classification" else "image-text")
     pairs = training_pairs(task, task.training().queries)
-    method.begin_training(lesson(task, pairs, descriptions()))
+    method.begin_training(lesson(task, pairs, DESCRIPTIONS))
     images = image_features(dataset, backbone, cache).at
     batch = training_batches(method, task, pairs, images, 1, Engine())(whole(len(pairs)))
     return method, batch
@@ -248,7 +248,7 @@ class Overheard(Mapping[str, tuple[str, ...]]):
     """Descriptions of the base classes; remembers what was asked for."""
 
     def __init__(self) -> None:
-        self.told = {name: descriptions()[name] for name in CLASSES[:2]}
+        self.told = {name: DESCRIPTIONS[name] for name in CLASSES[:2]}
         self.asked: set[str] = set()
 
     def __getitem__(self, key: str) -> tuple[str, ...]:
@@ -334,7 +334,7 @@ def test_no_more_prompts_than_asked_for(
 ) -> None:
     method, _ = taught(tiny_backbone, tiny_dataset, cache, prompts_per_class=2)
     assert method.aggregator is not None
-    first = tiny_backbone.text.encode_texts(descriptions()["green_square"][:2])
+    first = tiny_backbone.text.encode_texts(DESCRIPTIONS["green_square"][:2])
     found = method.aggregator.prompts.features
     assert found.shape == (4, 2, 16)
     torch.testing.assert_close(found[1], first)
@@ -359,7 +359,7 @@ def on_rank(engine: Engine, folder: str, cache: str) -> list[tuple[float, list[T
         method = build(backbone, kind, **options)
         task = dataset.task("classification" if kind == "classification" else "image-text")
         pairs = training_pairs(task, task.training().queries)
-        method.begin_training(lesson(task, pairs, descriptions()))
+        method.begin_training(lesson(task, pairs, DESCRIPTIONS))
         batch_of = training_batches(method, task, pairs, images, 1, engine)
         (dealt,) = deal(np.arange(3, 12), 1, engine.rank, engine.world_size, 2)
         loss = method.loss(batch_of(dealt))

@@ -88,6 +88,8 @@ def test_the_same_seed_gives_the_same_context(backbone: Backbone) -> None:
         ({"n_ctx": 3, "class_token_position": "middle"}, "even M, not 3"),
         ({"ctx_init": "a photo of", "class_token_position": "middle"}, "even M, not 3"),
         ({"ctx_init": WORDS, "class_specific": True}, "only one of the two"),
+        ({"ctx_init": "_"}, "has no words"),
+        ({"ctx_init": "a_photo_of", "class_token_position": "middle"}, "even M, not 3"),
         ({"n_ctx": 0}, "greater than 0"),
         ({"n_ctx": "16"}, "valid integer"),
         ({"n_context": 16}, "Extra inputs"),
