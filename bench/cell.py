@@ -179,6 +179,7 @@ def run_cell(
     method = build_method(cell, backbone, home.task).to(engine.device)
     trainable = sum(p.numel() for p in method.parameters() if p.requires_grad)
     notes = [f"inferred in {cell.method}: {choice}" for choice in method.inferred]
+    notes += method.remarks
     facts = _engine_facts(cell, engine)
     curve: list[float] = []
     if cell.training is not None:

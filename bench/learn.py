@@ -12,6 +12,7 @@ from bench.embed import Images
 from bench.embed import batch as as_batch
 from bench.loaded import Data
 from bench.train import Engine, train
+from bench.views import View, as_they_are, query_view
 from data_recipes.core.model import Candidate, Query, Task
 from data_recipes.core.sampler import few_shot, short_groups
 from methods.core.config import Training
@@ -49,7 +50,10 @@ def learn(
     pairs = training_pairs(data.task, drawn)
     method.begin_training(lesson(data.task, pairs, data.descriptions))
     method.to(engine.device)
-    deal_batch = training_batches(method, data.task, pairs, data.images(method), seed, engine)
+    view, said = query_view(method, training, data, [query for query, _ in pairs], seed)
+    notes += said
+    images = data.images(method)
+    deal_batch = training_batches(method, data.task, pairs, images, seed, engine, view)
     curve = train(method, training, shots or 0, len(pairs), deal_batch, seed, engine)
     method.end_training()
     return curve, notes
@@ -91,13 +95,21 @@ def lesson(task: Task, pairs: Sequence[Pair], descriptions: Mapping[str, Sequenc
 
 
 def training_batches(
-    method: Method, task: Task, pairs: Sequence[Pair], images: Images, seed: int, engine: Engine
+    method: Method,
+    task: Task,
+    pairs: Sequence[Pair],
+    images: Images,
+    seed: int,
+    engine: Engine,
+    view: View | None = None,
 ) -> Deal:
     """The function from dealt rows to a TrainBatch.
 
     images: image ids -> what the method takes for them (features or pixels).
+    view: the same for the queries of some rows, where these are augmented (`bench.views`).
     """
     part = task.training()
+    view = view or as_they_are(images)
     if task.kind == "classification":
         target = torch.tensor([part.position[c.id] for _, c in pairs])
         classes = as_batch(part.candidates, images)
@@ -115,7 +127,7 @@ def training_batches(
         own = [pairs[row] for row in dealt.rows]
         extra = [_draw(seed, dealt.epoch, row, len(unlabelled)) for row in dealt.rows if unlabelled]
         return TrainBatch(
-            queries=as_batch([q for q, _ in own], images),
+            queries=as_batch([q for q, _ in own], view(dealt)),
             candidates=classes
             if task.kind == "classification"
             else as_batch([c for _, c in own], images),

@@ -80,7 +80,7 @@ class MethodEntry(_Strict):
     def recipe(self, overrides: dict[str, Any]) -> Training | None:
         """The method's recipe with the study's and this entry's changes; None: trains nothing."""
         kind = registered_method(self.name)
-        if not kind.trains:
+        if not kind.learns(kind.Config.model_validate(self.config)):
             return None
         own = kind.recipe.model_dump()
         return Training.model_validate({**own, **overrides, **self.training})
@@ -226,11 +226,14 @@ def _option_errors(raw: dict[str, Any]) -> list[str]:
             continue
         kind = registered()[name]
         where = f"methods.{number} ({name})"
-        if isinstance(entry.get("config", {}), dict):
-            found += _errors_of(kind.Config, entry.get("config", {}), f"{where}.config")
+        config, learns = entry.get("config", {}), kind.trains
+        if isinstance(config, dict):
+            wrong = _errors_of(kind.Config, config, f"{where}.config")
+            found += wrong
+            learns = learns if wrong else kind.learns(kind.Config.model_validate(config))
         own = entry.get("training")
         if isinstance(own, dict):
-            if not kind.trains:
+            if not learns:
                 found.append(f"{where}.training: this method trains nothing; remove it")
             else:
                 merged = {**kind.recipe.model_dump(), **common, **own}

@@ -31,6 +31,10 @@ class Training(BaseModel):
     accumulation: micro-batches in one optimizer step. In contrastive losses the negatives are
         those of the micro-batch, so this enters the result.
     precision: of activations and matrix products in training; parameters stay fp32.
+    augment: "crop-flip" trains on random crops of the queries' images (METHODS 1.2: area 0.08 to 1,
+        resized bicubic, every other one flipped). Candidates are never augmented.
+    views: with `augment`, for methods on frozen features: crops of each image that are encoded
+        once and taken in turn, an approximation. Methods on pixels get a fresh crop every time.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -47,6 +51,8 @@ class Training(BaseModel):
     batch_size: int = Field(default=32, gt=0)
     accumulation: int = Field(default=1, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
+    augment: Literal["none", "crop-flip"] = "none"
+    views: int = Field(default=8, gt=0)
 
     @model_validator(mode="after")
     def _fits(self) -> Training:

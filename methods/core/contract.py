@@ -136,6 +136,11 @@ class Method(nn.Module, ABC):
         return None
 
     @classmethod
+    def learns(cls, config: MethodConfig) -> bool:
+        """Whether the method with these options trains; without, it is one cell (shots 0)."""
+        return cls.trains
+
+    @classmethod
     def describes(cls, config: MethodConfig, kind: TaskKind) -> bool:
         """Whether training needs descriptions (of classes or images) beside the dataset's own."""
         return False
@@ -154,6 +159,11 @@ class Method(nn.Module, ABC):
     def transform(self) -> Callable[[Image.Image], Tensor]:
         """RGB image -> pixels (3, H, W), for methods that read pixels."""
         return self.backbone.transform
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What these options make a reader need to know; shown under every table."""
+        return ()
 
     @property
     def unlabelled(self) -> bool:
