@@ -89,7 +89,7 @@ def view_features(
     ids = sorted(set(ids))
     named = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     numbers = [(number,) for number in range(views)]
-    look = crops(backbone.transform, seed, {image_id: numbers for image_id in ids})
+    look = crops(backbone.transform, seed, dict.fromkeys(ids, numbers))
     identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:crop-flip:{seed}:{views}:{named}"
     features = _stored(dataset, backbone, cache, identity, ids, look, (views,), engine)
     return ViewFeatures(features, {image_id: number for number, image_id in enumerate(ids)})

@@ -119,13 +119,16 @@ def training_batches(
     names = part.image_ids()
     number = {image: n for n, image in enumerate(names)}
     image_id = torch.tensor([number[q.image] if q.image else -1 for q, _ in pairs])
-    unlabelled = names if method.unlabelled else []
     device = engine.device
 
     def deal_batch(dealt: Dealt) -> TrainBatch:
         rows = torch.from_numpy(dealt.rows)
         own = [pairs[row] for row in dealt.rows]
-        extra = [_draw(seed, dealt.epoch, row, len(unlabelled)) for row in dealt.rows if unlabelled]
+        extra = [
+            number
+            for row in dealt.rows
+            for number in _draw(seed, dealt.epoch, row, method.unlabelled, len(names))
+        ]
         return TrainBatch(
             queries=as_batch([q for q, _ in own], view(dealt)),
             candidates=classes
@@ -136,16 +139,19 @@ def training_batches(
             row=rows.to(device),
             image_id=image_id[rows].to(device),
             epoch=dealt.epoch,
-            unlabelled=Batch(images=images([unlabelled[n] for n in extra])) if extra else None,
+            unlabelled=Batch(images=images([names[n] for n in extra])) if extra else None,
             unlabelled_id=torch.tensor(extra).to(device) if extra else None,
         )
 
     return deal_batch
 
 
-def _draw(seed: int, epoch: int, row: int, count: int) -> int:
-    """The image without label of a row in an epoch: equal on any number of ranks."""
-    return int(np.random.default_rng([seed, UNLABELLED, epoch, row]).integers(count))
+def _draw(seed: int, epoch: int, row: int, wanted: int, count: int) -> list[int]:
+    """The images without labels of a row in an epoch: equal on any number of ranks."""
+    if wanted == 0:
+        return []
+    draw = np.random.default_rng([seed, UNLABELLED, epoch, row])
+    return [int(number) for number in draw.integers(count, size=wanted)]
 
 
 def _content(candidate: Candidate) -> str:

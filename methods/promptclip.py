@@ -41,6 +41,7 @@ class PromptCLIPConfig(MethodConfig):
     retrieval: False: auxiliary loss alone, so that no caption and no target enters the training.
     aux: images of the auxiliary loss: the references of the shots; "unlabelled", images of the
         whole training split, which other methods do not see; or "none", no auxiliary loss.
+    aux_images: how many unlabelled images stand in a batch for each of its triplets.
     aux_weight: lambda.
     """
 
@@ -51,6 +52,7 @@ class PromptCLIPConfig(MethodConfig):
     position: Literal["before", "after"] = "before"
     retrieval: bool = True
     aux: Literal["shots", "unlabelled", "none"] = "shots"
+    aux_images: int = Field(default=1, gt=0)
     aux_weight: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")
@@ -73,7 +75,7 @@ class PromptCLIP(Method):
         "phi reads the frozen image feature: an MLP with two hidden layers of 512, ReLU, dropout",
         "one predicted token (n_prompts)",
         "the weight 1 of the auxiliary loss (aux_weight)",
-        "the auxiliary loss on the shots' references (aux)",
+        "the auxiliary loss on the shots' references, or on one image for each triplet (aux)",
         "the backbone's own temperature; negatives are the other images of the batch",
         "AdamW at 1e-4, weight decay 0.01, cosine, 1,000 steps, batches of 128",
     )
@@ -103,9 +105,9 @@ class PromptCLIP(Method):
         return not (isinstance(config, PromptCLIPConfig) and config.phi == "fixed")
 
     @property
-    def unlabelled(self) -> bool:
-        """Whether the auxiliary loss wants images of the whole training split."""
-        return self.config.aux == "unlabelled"
+    def unlabelled(self) -> int:
+        """Images of the whole training split that the auxiliary loss wants for each row."""
+        return self.config.aux_images if self.config.aux == "unlabelled" else 0
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -113,7 +115,7 @@ class PromptCLIP(Method):
         found = []
         if self.config.phi == "fixed":
             found.append("phi is random and never learns: one draw of it")
-        elif self.unlabelled:
+        elif self.config.aux == "unlabelled":
             found.append(
                 "the auxiliary loss sees all images of the training split, without labels; "
                 "methods that learn from the shots alone do not"
@@ -148,15 +150,16 @@ class PromptCLIP(Method):
             total = losses.info_nce(query, target, batch.target, batch.weight, scale)
         if config.aux == "none":
             return total
-        images, ids = references, batch.image_id
+        images, ids, weight = references, batch.image_id, batch.weight
         if config.aux == "unlabelled":
             assert batch.unlabelled is not None and batch.unlabelled.images is not None
             assert batch.unlabelled_id is not None
             images, ids = self.image(batch.unlabelled.images), batch.unlabelled_id
+            weight = weight.repeat_interleave(len(images) // len(weight))
             prompts = self._prompts(images)
         assert prompts is not None
         alone = self._read(prompts, [""] * len(images))
-        own = losses.info_nce(alone, images, ids, batch.weight, scale)
+        own = losses.info_nce(alone, images, ids, weight, scale)
         return total + config.aux_weight * own
 
     def _prompts(self, images: Tensor) -> Tensor:
