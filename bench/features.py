@@ -139,7 +139,7 @@ def _compute(
             if number and part == own[number - 1]:  # padding
                 rows.append(rows[-1])
                 continue
-            batch = torch.stack(list(islice(images, part.stop - part.start)))
+            batch = torch.stack([look for _, look in islice(images, part.stop - part.start)])
             rows.append(backbone.encode_pixels(batch.flatten(0, 1)).view(*batch.shape[:2], -1))
         return torch.cat(rows)
 

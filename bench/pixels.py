@@ -22,18 +22,20 @@ Transform = Callable[[Image.Image], Tensor]
 Look = Callable[[str, Image.Image], Tensor]
 
 
-def looked_at(dataset: Dataset, ids: Iterable[str], look: Look) -> Iterator[Tensor]:
-    """`look(id, image)` of each image, in shard order; decoded in threads, ahead of their use.
+def looked_at(dataset: Dataset, ids: Iterable[str], look: Look) -> Iterator[tuple[str, Tensor]]:
+    """(id, `look(id, image)`) of each image, in shard order; decoded in threads, ahead of use.
 
-    ids: each image once.
+    Raises:
+        DataError: an image is not in the shards, or cannot be read.
     """
 
-    def one(found: tuple[str, bytes]) -> Tensor:
-        image_id, data = found
-        return look(image_id, dataset.pad(decode(data, f"{dataset.folder}: image {image_id!r}")))
+    def one(found: tuple[str, bytes]) -> tuple[str, Tensor]:
+        name, data = found
+        image = decode(data, f"{dataset.folder}: image {name!r}")
+        return name, look(name, dataset.pad(image))
 
     threads = min(DECODERS, torch.get_num_threads())
-    return ahead(one, dataset.reader.stream(ids), threads, depth=AHEAD)
+    return ahead(one, dataset.reader.stream(dict.fromkeys(ids)), threads, depth=AHEAD)
 
 
 def crops(transform: Transform, seed: int, numbers: Mapping[str, Sequence[Sequence[int]]]) -> Look:
@@ -67,9 +69,8 @@ class Pixels:
 
     def at(self, ids: Sequence[str]) -> Tensor:
         """Pixels of the images called `ids`; those used last stay in memory."""
-        absent = self._in_shard_order(i for i in ids if i not in self._kept)
-        looks = looked_at(self._dataset, absent, lambda _, image: self._transform(image))
-        fresh = dict(zip(absent, looks, strict=True))
+        absent = [i for i in ids if i not in self._kept]
+        fresh = dict(looked_at(self._dataset, absent, lambda _, image: self._transform(image)))
         batch = torch.stack([fresh[i] if i in fresh else self._kept[i] for i in ids])
         for name in dict.fromkeys(ids):
             self._kept[name] = fresh[name] if name in fresh else self._kept.pop(name)
@@ -83,10 +84,6 @@ class Pixels:
         wanted: dict[str, list[Sequence[int]]] = defaultdict(list)
         for name, which in zip(ids, numbers, strict=True):
             wanted[name].append(which)
-        order = self._in_shard_order(wanted)
-        found = looked_at(self._dataset, order, crops(self._transform, seed, wanted))
-        fresh = {name: iter(looks) for name, looks in zip(order, found, strict=True)}
+        found = looked_at(self._dataset, wanted, crops(self._transform, seed, wanted))
+        fresh = {name: iter(looks) for name, looks in found}
         return torch.stack([next(fresh[name]) for name in ids]).to(self._device)
-
-    def _in_shard_order(self, ids: Iterable[str]) -> list[str]:
-        return sorted(dict.fromkeys(ids), key=self._dataset.reader.index.__getitem__)

@@ -179,8 +179,10 @@ def test_an_image_learns_to_retrieve_itself(
     task = tiny_dataset.task("composed")
     features = image_features(tiny_dataset, backbone, tmp_path)
     method = promptclip(backbone, aux_weight=10, dropout=0.0)
-    pairs = training_pairs(task, task.training().queries)
-    images = features.at(sorted({query.image for query, _ in pairs if query.image}))
+    first = {query.image: query for query in task.training().queries}
+    pairs = training_pairs(task, list(first.values()))  # one triplet of each image
+    images = features.at([image for image in first if image])
+    assert len(images) == 16
 
     def found() -> float:
         with torch.no_grad():
@@ -190,7 +192,7 @@ def test_an_image_learns_to_retrieve_itself(
     assert found() < 0.5
     batch = training_batches(method, task, pairs, features.at, 1, Engine())
     method.begin_training(lesson(task, pairs, {}))
-    recipe = Training(**{**PromptCLIP.recipe.model_dump(), "steps": 150, "lr": 0.002})
+    recipe = Training(**{**PromptCLIP.recipe.model_dump(), "steps": 120, "lr": 0.002})
     train(method, recipe, 1, len(pairs), batch, 1, Engine())
     method.eval()
     assert found() >= 0.95
