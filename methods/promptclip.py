@@ -37,6 +37,8 @@ class PromptCLIPConfig(MethodConfig):
         random MLP that never learns (an ablation; the method is then training-free, for there is
         nothing left to train).
     hidden, dropout: of the MLP.
+    scaled: phi reads the feature times sqrt(D), whose entries are of size 1, not the unit vector:
+        no source has it; it needs fewer steps.
     position: where the prompts stand: before the caption (the paper) or after it (an ablation).
     retrieval: False: auxiliary loss alone, so that no caption and no target enters the training.
     aux: images of the auxiliary loss: the references of the shots; "unlabelled", images of the
@@ -49,6 +51,7 @@ class PromptCLIPConfig(MethodConfig):
     phi: Literal["mlp", "linear", "fixed"] = "mlp"
     hidden: int = Field(default=512, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    scaled: bool = False
     position: Literal["before", "after"] = "before"
     retrieval: bool = True
     aux: Literal["shots", "unlabelled", "none"] = "shots"
@@ -113,6 +116,8 @@ class PromptCLIP(Method):
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know of these options beside the numbers."""
         found = []
+        if self.config.scaled:
+            found.append("phi reads features scaled to entries of size 1 (scaled; in no source)")
         if self.config.phi == "fixed":
             found.append("phi is random and never learns: one draw of it")
         elif self.config.aux == "unlabelled":
@@ -164,7 +169,7 @@ class PromptCLIP(Method):
 
     def _prompts(self, images: Tensor) -> Tensor:
         """phi: features (B, D) -> token vectors (B, m, width)."""
-        found: Tensor = self.phi(images)
+        found: Tensor = self.phi(images * images.shape[1] ** 0.5 if self.config.scaled else images)
         return found.view(len(images), self.config.n_prompts, -1)
 
     def _read(self, prompts: Tensor, texts: Sequence[str]) -> Tensor:

@@ -77,6 +77,14 @@ def test_the_sequence_is_the_one_built_by_hand(backbone: Backbone, position: str
         torch.testing.assert_close(found[row : row + 1], expected, rtol=0, atol=1e-6)
 
 
+def test_scaled_features_are_what_phi_reads(backbone: Backbone) -> None:
+    plain, scaled = (promptclip(backbone, scaled=value) for value in (False, True))
+    images = unit(2, backbone)
+    found = scaled.compose(images, TEXTS[:2])
+    torch.testing.assert_close(found, plain.compose(images * backbone.dim**0.5, TEXTS[:2]))
+    assert not torch.allclose(found, plain.compose(images, TEXTS[:2]))
+
+
 def test_the_query_changes_with_the_text_and_with_the_image(backbone: Backbone) -> None:
     method, images = promptclip(backbone), unit(2, backbone)
     one = method.query(Batch(images, ["as a man", "as a man"]))
