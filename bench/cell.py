@@ -94,6 +94,7 @@ def run_cell(
         "provenance": provenance(),
         "notes": [
             *(f"inferred in {cell.method}: {choice}" for choice in method.inferred),
+            *method.remarks,
             *found.notes,
             *(f"data: {line}" for line in data.dataset.manifest.warnings),
             *scored.notes,

@@ -106,6 +106,7 @@ class Cell(BaseModel):
     @property
     def coordinates(self) -> dict[str, Any]:
         """Where the cell stands in tables: the `cell` part of its record."""
+        kind = registered_method(self.method)
         return {
             "study": self.study,
             "method": self.method,
@@ -117,7 +118,7 @@ class Cell(BaseModel):
             "backbone": self.backbone.label,
             "protocol": self.protocol,
             "trained_on": self.learned_on,
-            "trains": self.stage or registered_method(self.method).trains,
+            "trains": self.stage or kind.learns(kind.Config.model_validate(self.config)),
             "stage": self.stage,
         }
 

@@ -1,7 +1,8 @@
 """Frozen image features: computed once per (backbone, dataset), kept as a memory-mapped file.
 
 Rows are unit-norm float32, sorted by image id: a dataset's digest does not depend on the order of
-its images, so the file that is shared under that digest must not either.
+its images, so the file that is shared under that digest must not either. `ViewFeatures` are the
+same of random crops, of the few images that a cell learns from.
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bench.gather import ALONE, gather, on_all_ranks
+from bench.pixels import Look, crops, looked_at
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset
-from data_recipes.core.images import decode
-from data_recipes.core.spans import ahead
 from methods.core.backbone import Backbone
 
 BATCH = 64
-DECODERS = 4  # threads at most; each may start torch's own threads
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
@@ -41,6 +43,18 @@ class ImageFeatures:
         return self.features[[self.row[i] for i in ids]]
 
 
+@dataclass(frozen=True)
+class ViewFeatures:
+    """features: (N, K, D) float32, of K random crops of each image. row: image id -> row."""
+
+    features: Tensor
+    row: dict[str, int]
+
+    def at(self, ids: Sequence[str], views: Sequence[int]) -> Tensor:
+        """Features (B, D) of one view of each of the images called `ids`."""
+        return self.features[[self.row[i] for i in ids], list(views)]
+
+
 def image_features(
     dataset: Dataset, backbone: Backbone, cache: Path, engine: Engine = ALONE
 ) -> ImageFeatures:
@@ -49,58 +63,94 @@ def image_features(
     With several ranks all call it, and each computes its share. Two processes that come at the
     same moment both compute and one file wins: equal bytes.
     """
+    ids = sorted(dataset.reader.index)
+
+    def look(_: str, image: Image.Image) -> Tensor:
+        return backbone.transform(image)[None]
+
     identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:by-id"
+    features = _stored(dataset, backbone, cache, identity, ids, look, (), engine)
+    return ImageFeatures(features, {image_id: number for number, image_id in enumerate(ids)})
+
+
+def view_features(
+    dataset: Dataset,
+    backbone: Backbone,
+    cache: Path,
+    ids: Iterable[str],
+    seed: int,
+    views: int,
+    engine: Engine = ALONE,
+) -> ViewFeatures:
+    """Features of `views` random crops of each of `ids`, kept in a file of their own.
+
+    A view is a function of (seed, image, its number): `bench.augment`.
+    """
+    ids = sorted(set(ids))
+    named = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    numbers = [(number,) for number in range(views)]
+    look = crops(backbone.transform, seed, dict.fromkeys(ids, numbers))
+    identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:crop-flip:{seed}:{views}:{named}"
+    features = _stored(dataset, backbone, cache, identity, ids, look, (views,), engine)
+    return ViewFeatures(features, {image_id: number for number, image_id in enumerate(ids)})
+
+
+def _stored(
+    dataset: Dataset,
+    backbone: Backbone,
+    cache: Path,
+    identity: str,
+    ids: list[str],
+    look: Look,
+    looks: tuple[int, ...],
+    engine: Engine,
+) -> Tensor:
+    """Features (N, *looks, D) of the looks of `ids`, from the file that `identity` names."""
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = cache / f"{name}.npy"
-    ids = sorted(dataset.reader.index)
+    shape = (len(ids), *looks, backbone.dim)
     if not on_all_ranks(path.is_file(), engine):
-        features = _compute(dataset, backbone, ids, engine)
+        features = _compute(dataset, backbone, ids, look, max(1, BATCH // prod(looks)), engine)
+        features = features.reshape(shape)
         if engine.rank == 0:
             _write(path, features)
         on_all_ranks(True, engine)  # rank 0 has written
         if not path.is_file():  # this rank's machine has a cache of its own
             _write(path, features)
         del features
-    mapped = _read(path, (len(ids), backbone.dim))
-    row = {image_id: number for number, image_id in enumerate(ids)}
-    return ImageFeatures(mapped.to(backbone.device), row)
+    return _read(path, shape).to(backbone.device)
 
 
-def _compute(dataset: Dataset, backbone: Backbone, ids: list[str], engine: Engine) -> Array:
-    """Features (N, D), rows in the order of `ids`.
+def _compute(
+    dataset: Dataset, backbone: Backbone, ids: list[str], look: Look, size: int, engine: Engine
+) -> Array:
+    """Features (N, n, D) of each image's n looks, rows in the order of `ids`.
 
-    Batches run in the order in which the images lie in the shards, across the shards' borders: a
-    rank reads one stretch of bytes, and equal images in equal order give equal bits however they
-    are cut into shards. Images are decoded in threads, one batch ahead.
+    Batches of `size` images run in the order in which the images lie in the shards, across the
+    shards' borders: a rank reads one stretch of bytes, and equal images in equal order give equal
+    bits however they are cut into shards. Images are decoded in threads, one batch ahead.
     """
-    order = list(dataset.reader.index)
-
-    def pixels(found: tuple[str, bytes]) -> Tensor:
-        image_id, data = found
-        image = dataset.pad(decode(data, f"{dataset.folder}: image {image_id!r}"))
-        transformed: Tensor = backbone.transform(image)
-        return transformed
+    order = sorted(ids, key=dataset.reader.index.__getitem__)
 
     def encode(own: list[slice]) -> Tensor:
-        stream = dataset.reader.stream(order[own[0].start : own[-1].stop])
-        images = ahead(pixels, stream, min(DECODERS, torch.get_num_threads()), depth=BATCH)
+        images = looked_at(dataset, order[own[0].start : own[-1].stop], look)
         rows: list[Tensor] = []
         for number, part in enumerate(own):
             if number and part == own[number - 1]:  # padding
                 rows.append(rows[-1])
                 continue
-            batch = list(islice(images, part.stop - part.start))
-            rows.append(backbone.encode_pixels(torch.stack(batch)))
+            batch = torch.stack([look for _, look in islice(images, part.stop - part.start)])
+            rows.append(backbone.encode_pixels(batch.flatten(0, 1)).view(*batch.shape[:2], -1))
         return torch.cat(rows)
 
-    gathered = gather(encode, len(order), BATCH, engine, everywhere=True)
+    gathered = gather(encode, len(order), size, engine, everywhere=True)
     features = np.empty(gathered.shape, np.float32)
     row = {image_id: number for number, image_id in enumerate(ids)}
     features[[row[image_id] for image_id in order]] = gathered.cpu().numpy()
     return features
 
 
-def _read(path: Path, shape: tuple[int, int]) -> Tensor:
+def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
     try:
         # "c": a private copy on write, because torch wants writable memory; nothing writes to it.
         features = torch.from_numpy(np.load(path, mmap_mode="c"))

@@ -12,6 +12,7 @@ from bench.embed import Images
 from bench.embed import batch as as_batch
 from bench.loaded import Data
 from bench.train import Engine, train
+from bench.views import View, as_they_are, query_view
 from data_recipes.core.model import Candidate, Query, Task
 from data_recipes.core.sampler import Draw, coop_few_shot, few_shot, short_groups
 from methods.core.config import Training
@@ -54,7 +55,10 @@ def learn(
     pairs = training_pairs(data.task, drawn)
     method.begin_training(lesson(data.task, pairs, data.descriptions))
     method.to(engine.device)
-    deal_batch = training_batches(method, data.task, pairs, data.images(method), seed, engine)
+    view, said = query_view(method, training, data, [query for query, _ in pairs], seed)
+    notes += said
+    images = data.images(method)
+    deal_batch = training_batches(method, data.task, pairs, images, seed, engine, view)
     curve = train(method, training, shots or 0, len(pairs), deal_batch, seed, engine)
     method.end_training()
     return curve, notes
@@ -96,13 +100,21 @@ def lesson(task: Task, pairs: Sequence[Pair], descriptions: Mapping[str, Sequenc
 
 
 def training_batches(
-    method: Method, task: Task, pairs: Sequence[Pair], images: Images, seed: int, engine: Engine
+    method: Method,
+    task: Task,
+    pairs: Sequence[Pair],
+    images: Images,
+    seed: int,
+    engine: Engine,
+    view: View | None = None,
 ) -> Deal:
     """The function from dealt rows to a TrainBatch.
 
     images: image ids -> what the method takes for them (features or pixels).
+    view: the same for the queries of some rows, where these are augmented (`bench.views`).
     """
     part = task.training()
+    view = view or as_they_are(images)
     if task.kind == "classification":
         target = torch.tensor([part.position[c.id] for _, c in pairs])
         classes = as_batch(part.candidates, images)
@@ -112,15 +124,18 @@ def training_batches(
     names = part.image_ids()
     number = {image: n for n, image in enumerate(names)}
     image_id = torch.tensor([number[q.image] if q.image else -1 for q, _ in pairs])
-    unlabelled = names if method.unlabelled else []
     device = engine.device
 
     def deal_batch(dealt: Dealt) -> TrainBatch:
         rows = torch.from_numpy(dealt.rows)
         own = [pairs[row] for row in dealt.rows]
-        extra = [_draw(seed, dealt.epoch, row, len(unlabelled)) for row in dealt.rows if unlabelled]
+        extra = [
+            number
+            for row in dealt.rows
+            for number in _draw(seed, dealt.epoch, row, method.unlabelled, len(names))
+        ]
         return TrainBatch(
-            queries=as_batch([q for q, _ in own], images),
+            queries=as_batch([q for q, _ in own], view(dealt)),
             candidates=classes
             if task.kind == "classification"
             else as_batch([c for _, c in own], images),
@@ -129,16 +144,19 @@ def training_batches(
             row=rows.to(device),
             image_id=image_id[rows].to(device),
             epoch=dealt.epoch,
-            unlabelled=Batch(images=images([unlabelled[n] for n in extra])) if extra else None,
+            unlabelled=Batch(images=images([names[n] for n in extra])) if extra else None,
             unlabelled_id=torch.tensor(extra).to(device) if extra else None,
         )
 
     return deal_batch
 
 
-def _draw(seed: int, epoch: int, row: int, count: int) -> int:
-    """The image without label of a row in an epoch: equal on any number of ranks."""
-    return int(np.random.default_rng([seed, UNLABELLED, epoch, row]).integers(count))
+def _draw(seed: int, epoch: int, row: int, wanted: int, count: int) -> list[int]:
+    """The images without labels of a row in an epoch: equal on any number of ranks."""
+    if wanted == 0:
+        return []
+    draw = np.random.default_rng([seed, UNLABELLED, epoch, row])
+    return [int(number) for number in draw.integers(count, size=wanted)]
 
 
 def _content(candidate: Candidate) -> str:

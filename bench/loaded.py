@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from PIL import Image
+from torch import Tensor
+
 from bench.embed import Images
-from bench.features import ImageFeatures, image_features
+from bench.features import ImageFeatures, ViewFeatures, image_features, view_features
 from bench.pixels import Pixels
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset, open_dataset
@@ -47,8 +50,19 @@ class Data:
     def images(self, method: Method) -> Images:
         """Image ids -> what the method takes for them: features or pixels. All ranks ask."""
         if method.pixels:
-            return Pixels(self.dataset, method.transform, self.inputs.engine.device).at
+            return self.pixels(method).at
         return self.inputs.features(self.folder, self.digest).at
+
+    def pixels(self, method: Method) -> Pixels:
+        """The images through the method's transform; shared with all that have the same one."""
+        return _pixels(self.folder, self.digest, method.transform, self.inputs.engine.device)
+
+    def views(self, ids: Sequence[str], seed: int, count: int) -> ViewFeatures:
+        """Frozen features of `count` random crops of the images called `ids`. All ranks ask."""
+        inputs = self.inputs
+        return view_features(
+            self.dataset, inputs.backbone(), Path(inputs.cache), ids, seed, count, inputs.engine
+        )
 
 
 @dataclass(frozen=True)
@@ -149,3 +163,10 @@ def _features(
 ) -> ImageFeatures:
     backbone = _backbone(spec, engine.device, backbone_digest)
     return image_features(_dataset(folder, digest), backbone, Path(cache), engine)
+
+
+@lru_cache(maxsize=2)
+def _pixels(
+    folder: str, digest: str, transform: Callable[[Image.Image], Tensor], device: str
+) -> Pixels:
+    return Pixels(_dataset(folder, digest), transform, device)

@@ -91,7 +91,7 @@ class MethodEntry(_Strict):
     def recipe(self, overrides: dict[str, Any]) -> Training | None:
         """The method's recipe with the study's and this entry's changes; None: trains nothing."""
         kind = registered_method(self.name)
-        if not kind.trains:
+        if not kind.learns(kind.Config.model_validate(self.config)):
             return None
         own = kind.recipe.model_dump()
         return Training.model_validate({**own, **overrides, **self.training})

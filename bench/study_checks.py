@@ -40,11 +40,14 @@ def option_errors(raw: dict[str, Any]) -> list[str]:
             continue
         kind = registered()[name]
         where = f"methods.{number} ({name})"
-        if isinstance(entry.get("config", {}), dict):
-            found += _errors_of(kind.Config, entry.get("config", {}), f"{where}.config")
+        config, learns = entry.get("config", {}), kind.trains
+        if isinstance(config, dict):
+            wrong = _errors_of(kind.Config, config, f"{where}.config")
+            found += wrong
+            learns = learns if wrong else kind.learns(kind.Config.model_validate(config))
         own = entry.get("training")
         if isinstance(own, dict):
-            if not kind.trains:
+            if not learns:
                 but = "" if kind.stage is None else " but its stage (`stage_training:`)"
                 found.append(f"{where}.training: this method trains nothing{but}; remove it")
             else:

@@ -35,7 +35,7 @@ class Prompts:
 
 
 class Aggregator(nn.Module):
-    """p^a of a set of prompts (section 4.2 of METHODS' reading, arXiv 2410.23698).
+    """p^a of a set of prompts (arXiv 2410.23698).
 
     attention: one layer of multi-head cross-attention and feed-forward, both on normalised input
         and added to the query; it starts at the query, which starts at p-bar. The query is one

@@ -17,7 +17,7 @@ class MethodConfig(BaseModel):
 
 
 class Training(BaseModel):
-    """How a method is trained. The defaults are CoOp's (METHODS 1.2, `configs/` of its code).
+    """How a method is trained. The defaults are CoOp's (`configs/` of its code).
 
     optimizer, lr, momentum, weight_decay: torch.optim.SGD or AdamW (momentum: SGD only).
     schedule: "coop" sets the rate once per epoch: `warmup_lr` in epoch 0, then
@@ -33,6 +33,10 @@ class Training(BaseModel):
     precision: of activations and matrix products in training (autocast); parameters and optimizer
         state stay fp32. "fp16" is not scaled, as in CoOp's code, which also holds the context and
         its momentum in half; scores are always computed in fp32.
+    augment: "crop-flip" trains on random crops of the queries' images (area 0.08 to 1, resized
+        bicubic, half of them flipped: CoOp's transforms). Candidates are never augmented.
+    views: with `augment`, for methods on frozen features: crops of each image that are encoded
+        once and taken in turn, an approximation. Methods on pixels get a fresh crop every time.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
@@ -49,6 +53,8 @@ class Training(BaseModel):
     batch_size: int = Field(default=32, gt=0)
     accumulation: int = Field(default=1, gt=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    augment: Literal["none", "crop-flip"] = "none"
+    views: int = Field(default=8, gt=0)
 
     @model_validator(mode="after")
     def _fits(self) -> Training:

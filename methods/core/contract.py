@@ -43,8 +43,9 @@ class TrainBatch:
     row: (b,) int64, the rows' places in the `Lesson`.
     image_id: (b,) int64, equal for rows with the same query image; -1 where there is none.
     epoch: number of passes over the lesson before this one.
-    unlabelled, unlabelled_id: as many images of the whole training split, no text, drawn for each
-        row, and their ids on the same scale as `image_id`; None unless the method wants them.
+    unlabelled, unlabelled_id: images of the whole training split, no text, `Method.unlabelled` of
+        them drawn for each row and standing together, (b * n), and their ids on the same scale as
+        `image_id`; None unless the method wants them.
     """
 
     queries: Batch
@@ -136,6 +137,11 @@ class Method(nn.Module, ABC):
         return None
 
     @classmethod
+    def learns(cls, config: MethodConfig) -> bool:
+        """Whether the method with these options trains; without, it is one cell (shots 0)."""
+        return cls.trains
+
+    @classmethod
     def describes(cls, config: MethodConfig, kind: TaskKind) -> bool:
         """Whether training needs descriptions (of classes or images) beside the dataset's own."""
         return False
@@ -156,9 +162,14 @@ class Method(nn.Module, ABC):
         return self.backbone.transform
 
     @property
-    def unlabelled(self) -> bool:
-        """Whether training wants images of the whole training split, without labels."""
-        return False
+    def remarks(self) -> tuple[str, ...]:
+        """What these options make a reader need to know; shown under every table."""
+        return ()
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images of the whole training split, without labels, each row comes with."""
+        return 0
 
     def begin_training(self, lesson: Lesson) -> None:
         """Called once before the first step; may add modules that only training needs."""

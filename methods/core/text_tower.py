@@ -81,7 +81,7 @@ class TextTower:
         Many texts run in groups of similar length, so that short ones are not padded to the
         longest.
         """
-        if len(end) < SMALLEST_GROUPED:
+        if len(end) < SMALLEST_GROUPED or bool((end == end[0]).all()):
             return self._encode(embeddings, end)
         order = end.argsort(stable=True)
         groups = order.tensor_split([int(len(order) * share) for share in GROUP_ENDS])

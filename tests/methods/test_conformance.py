@@ -145,18 +145,21 @@ def test_what_was_learned_is_all_that_scoring_needs(
     assert parameters.keys() == seen.at_first, "end_training leaves what begin_training added"
     assert {k for k, p in parameters.items() if p.requires_grad} <= learned.keys()
     fresh = world.build(name, kind, seed=8)
-    untaught = embeddings(world, fresh, kind)
+    untaught = _seen(world, fresh, kind)
     fresh.load_learned(load(save(learned)))
-    expected = embeddings(world, seen.method, kind)
-    assert any(not torch.equal(a, b) for a, b in zip(_flat(untaught), _flat(expected), strict=True))
-    for a, b in zip(_flat(embeddings(world, fresh, kind)), _flat(expected), strict=True):
+    expected = _seen(world, seen.method, kind)
+    assert any(not torch.equal(a, b) for a, b in zip(untaught, expected, strict=True))
+    for a, b in zip(_seen(world, fresh, kind), expected, strict=True):
         assert torch.equal(a, b)
     with pytest.raises(RuntimeError):
         fresh.load_learned({"another": torch.zeros(1)})
 
 
-def _flat(pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    return [tensor for pair in pairs for tensor in pair]
+@torch.no_grad()
+def _seen(world: World, method: Method, kind: TaskKind) -> list[Tensor]:
+    """All that scoring sees of a method: embeddings and their similarities."""
+    pairs = embeddings(world, method, kind)
+    return [found for q, c in pairs for found in (q, c, method.similarity(q, c))]
 
 
 @pytest.mark.parametrize(("name", "kind"), STAGED)

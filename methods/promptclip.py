@@ -1,0 +1,208 @@
+"""PromptCLIP: the reference image becomes a prompt among the caption's tokens.
+
+Wu et al., Few-Shot Composition Learning for Image Retrieval with Prompt Tuning (AAAI 2023). There
+is no official code, and only the paper's abstract and main figure were at hand: they give the idea,
+what is frozen, and the form of both losses. Sizes and numbers are a reading, see `inferred`.
+
+    p      = phi(e_r)                               m token vectors from the reference's feature
+    q(r,S) = TextTower([SOS] p S [EOT])             the query; S may be empty
+    L_ret  = InfoNCE(q(r,S), v(target))             the retrieval loss
+    L_aux  = InfoNCE(q(r,""), v(r))                 the image retrieves itself; needs no label
+    L      = L_ret + lambda * L_aux
+
+Both towers are frozen, so that gradients reach only phi. Dropout draws from torch's generator:
+with it, losses on several ranks differ from those on one; without it they are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from data_recipes.core.model import TaskKind
+from methods.core import losses
+from methods.core.backbone import Backbone
+from methods.core.config import MethodConfig, Training
+from methods.core.contract import Method, TaskInfo, TrainBatch
+
+
+class PromptCLIPConfig(MethodConfig):
+    """n_prompts: m, predicted token vectors.
+
+    phi: the predicting network: an MLP with two hidden layers; one linear layer; or "fixed", a
+        random MLP that never learns (an ablation; the method is then training-free, for there is
+        nothing left to train).
+    hidden, dropout: of the MLP.
+    scaled: phi reads the feature times sqrt(D), whose entries are of size 1, not the unit vector:
+        no source has it; it needs fewer steps.
+    position: where the prompts stand: before the caption (the paper) or after it (an ablation).
+    retrieval: False: auxiliary loss alone, so that no caption and no target enters the training.
+    aux: images of the auxiliary loss: the references of the shots; "unlabelled", images of the
+        whole training split, which other methods do not see; or "none", no auxiliary loss.
+    aux_images: how many unlabelled images stand in a batch for each of its triplets.
+    aux_weight: lambda.
+    """
+
+    n_prompts: int = Field(default=1, gt=0)
+    phi: Literal["mlp", "linear", "fixed"] = "mlp"
+    hidden: int = Field(default=512, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    scaled: bool = False
+    position: Literal["before", "after"] = "before"
+    retrieval: bool = True
+    aux: Literal["shots", "unlabelled", "none"] = "shots"
+    aux_images: int = Field(default=1, gt=0)
+    aux_weight: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> PromptCLIPConfig:
+        if not self.retrieval and self.aux == "none":
+            raise ValueError("without retrieval and with aux 'none' there is no loss; keep one")
+        return self
+
+
+class PromptCLIP(Method):
+    """Predicted visual prompts in front of the modification text, through the frozen text tower."""
+
+    name = "promptclip"
+    paper = (
+        "Wu et al., Few-Shot Composition Learning for Image Retrieval with Prompt Tuning "
+        "(AAAI 2023, pp. 4729-4737)"
+    )
+    tasks: ClassVar[frozenset[TaskKind]] = frozenset({"composed"})
+    inferred: ClassVar[tuple[str, ...]] = (
+        "phi reads the frozen image feature: an MLP with two hidden layers of 512, ReLU, dropout",
+        "one predicted token (n_prompts)",
+        "the weight 1 of the auxiliary loss (aux_weight)",
+        "the auxiliary loss on the shots' references, or on one image for each triplet (aux)",
+        "the backbone's own temperature; negatives are the other images of the batch",
+        "AdamW at 1e-4, weight decay 0.01, cosine, 1,000 steps, batches of 128",
+    )
+    recipe = Training(
+        optimizer="adamw",
+        lr=1e-4,
+        weight_decay=0.01,
+        schedule="cosine",
+        steps=1000,
+        batch_size=128,
+    )
+    Config = PromptCLIPConfig
+
+    def __init__(self, config: PromptCLIPConfig, backbone: Backbone, task: TaskInfo) -> None:
+        super().__init__(config, backbone, task)
+        self.config = config
+        out = config.n_prompts * backbone.text.width
+        if config.phi == "linear":
+            self.phi: nn.Module = nn.Linear(backbone.dim, out)
+        else:
+            self.phi = _mlp(backbone.dim, config.hidden, out, config.dropout)
+        self.phi.requires_grad_(self.learns(config))
+
+    @classmethod
+    def learns(cls, config: MethodConfig) -> bool:
+        """A fixed phi leaves nothing to train."""
+        return not (isinstance(config, PromptCLIPConfig) and config.phi == "fixed")
+
+    @property
+    def unlabelled(self) -> int:
+        """Images of the whole training split that the auxiliary loss wants for each row."""
+        return self.config.aux_images if self.config.aux == "unlabelled" else 0
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know of these options beside the numbers."""
+        found = []
+        if self.config.scaled:
+            found.append("phi reads features scaled to entries of size 1 (scaled; in no source)")
+        if self.config.phi == "fixed":
+            found.append("phi is random and never learns: one draw of it")
+        elif self.config.aux == "unlabelled":
+            found.append(
+                "the auxiliary loss sees all images of the training split, without labels; "
+                "methods that learn from the shots alone do not"
+            )
+        return tuple(found)
+
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """Plain text features, for galleries of texts: (N, D) unit-norm."""
+        return self.backbone.text.encode_texts(texts)
+
+    def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """Queries (B, D) unit-norm of references (B, D) and modification texts.
+
+        Raises:
+            ValueError: a text and the prompts together are longer than the text tower takes.
+        """
+        return self._read(self._prompts(images), texts)
+
+    def loss(self, batch: TrainBatch) -> Tensor:
+        """L_ret + lambda * L_aux; this rank's share of the losses of the whole batch."""
+        assert batch.queries.images is not None and batch.queries.texts is not None
+        config, scale = self.config, self.backbone.logit_scale
+        references = self.image(batch.queries.images)
+        total = references.new_zeros(())
+        prompts = None
+        if config.retrieval or config.aux == "shots":
+            prompts = self._prompts(references)
+        if config.retrieval:
+            assert prompts is not None
+            query = self._read(prompts, batch.queries.texts)
+            target = self.candidate(batch.candidates)
+            total = losses.info_nce(query, target, batch.target, batch.weight, scale)
+        if config.aux == "none":
+            return total
+        images, ids, weight = references, batch.image_id, batch.weight
+        if config.aux == "unlabelled":
+            assert batch.unlabelled is not None and batch.unlabelled.images is not None
+            assert batch.unlabelled_id is not None
+            images, ids = self.image(batch.unlabelled.images), batch.unlabelled_id
+            weight = weight.repeat_interleave(len(images) // len(weight))
+            prompts = self._prompts(images)
+        assert prompts is not None
+        alone = self._read(prompts, [""] * len(images))
+        own = losses.info_nce(alone, images, ids, weight, scale)
+        return total + config.aux_weight * own
+
+    def _prompts(self, images: Tensor) -> Tensor:
+        """phi: features (B, D) -> token vectors (B, m, width)."""
+        found: Tensor = self.phi(images * images.shape[1] ** 0.5 if self.config.scaled else images)
+        return found.view(len(images), self.config.n_prompts, -1)
+
+    def _read(self, prompts: Tensor, texts: Sequence[str]) -> Tensor:
+        """The text tower over each text with its prompts (B, m, width) put in: (B, D)."""
+        tower, m = self.backbone.text, self.config.n_prompts
+        ids = tower.tokenize(texts)
+        end = tower.end(ids)
+        longest = int(end.max())
+        if longest + m + 1 > tower.context_length:
+            raise ValueError(
+                f"{m} prompts and the text {texts[int(end.argmax())]!r} need {longest + m + 1} "
+                f"tokens; the backbone takes {tower.context_length}. Lower n_prompts or shorten "
+                "the text"
+            )
+        words = tower.embed(ids[:, : longest + 1])
+        table = torch.cat([words, prompts.to(words.dtype)], dim=1)
+        # Column j of the sequence: word j before the place, then the prompts, then word j - m.
+        place = end[:, None] if self.config.position == "after" else torch.ones_like(end)[:, None]
+        column = torch.arange(longest + 1 + m, device=ids.device)[None]
+        source = torch.where(column < place + m, longest + 1 + column - place, column - m)
+        source = torch.where(column < place, column, source)
+        sequence = table.gather(1, source[..., None].expand(-1, -1, table.shape[-1]))
+        return tower.encode(sequence, end + m)
+
+
+def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
+    """Pic2Word's shape (arXiv 2302.03084, `IM2TEXT`): two hidden layers, dropout, ReLU."""
+    return nn.Sequential(
+        nn.Linear(width, hidden),
+        nn.Dropout(dropout),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.Dropout(dropout),
+        nn.ReLU(),
+        nn.Linear(hidden, out),
+    )
