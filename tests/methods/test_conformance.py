@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from bench.batches import Dealt
+from bench.embed import Images
 from bench.embed import batch as as_batch
 from bench.features import image_features
 from bench.learn import lesson, training_batches, training_pairs
+from bench.pixels import Pixels
 from bench.train import Engine, train
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import Task
@@ -36,10 +38,17 @@ def build(name: str, task: Task, backbone: Backbone) -> Method:
 
 
 @pytest.fixture
-def features(
-    tiny_dataset: Dataset, tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
-) -> object:
-    return image_features(tiny_dataset, tiny_backbone, tmp_path_factory.getbasetemp() / "features")
+def images(
+    name: str,
+    tiny_dataset: Dataset,
+    tiny_backbone: Backbone,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Images:
+    """What the method takes for images: pixels or cached features."""
+    if registered()[name].pixels:
+        return Pixels(tiny_dataset, tiny_backbone.transform, "cpu").at
+    folder = tmp_path_factory.getbasetemp() / "features"
+    return image_features(tiny_dataset, tiny_backbone, folder).at
 
 
 @pytest.mark.parametrize("name", registered())
@@ -53,20 +62,20 @@ def test_it_declares_itself(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_outputs_are_unit_norm(
-    name: str, kind: str, tiny_dataset: Dataset, tiny_backbone: Backbone, features: object
+    name: str, kind: str, tiny_dataset: Dataset, tiny_backbone: Backbone, images: Images
 ) -> None:
     task = tiny_dataset.task(TASK_NAMES[kind])
     method = build(name, task, tiny_backbone)
     for part in task.evaluate:
         for encode, rows in ((method.query, part.queries), (method.candidate, part.candidates)):
-            out = encode(as_batch(rows, features.at)).detach()  # type: ignore[attr-defined]
+            out = encode(as_batch(rows, images)).detach()
             assert out.shape == (len(rows), tiny_backbone.dim) and out.dtype == torch.float32
             torch.testing.assert_close(out.norm(dim=1), torch.ones(len(rows)))
 
 
 @pytest.mark.parametrize(("name", "kind"), TRAINED)
 def test_two_steps_move_only_its_own_parameters_and_lower_the_loss(
-    name: str, kind: str, tiny_dataset: Dataset, tiny_backbone: Backbone, features: object
+    name: str, kind: str, tiny_dataset: Dataset, tiny_backbone: Backbone, images: Images
 ) -> None:
     task = tiny_dataset.task(TASK_NAMES[kind])
     frozen = {k: v.clone() for k, v in tiny_backbone.model.state_dict().items()}
@@ -77,7 +86,7 @@ def test_two_steps_move_only_its_own_parameters_and_lower_the_loss(
         pairs = training_pairs(task, task.train.queries)
         rows = len(pairs)
         method.begin_training(lesson(task, pairs, {}))
-        batch = training_batches(method, task, pairs, features.at, 1, Engine())  # type: ignore[attr-defined]
+        batch = training_batches(method, task, pairs, images, 1, Engine())
         curves.append(train(method, RECIPE, 1, rows, batch, 1, Engine()))
         whole = Dealt(torch.arange(rows).numpy(), torch.ones(rows).numpy(), 1.0)
         with torch.no_grad():
@@ -93,7 +102,7 @@ def test_two_steps_move_only_its_own_parameters_and_lower_the_loss(
 
 @pytest.mark.parametrize(("name", "kind"), TRAINED)
 def test_state_saves_and_loads_to_equal_embeddings(
-    name: str, kind: str, tiny_dataset: Dataset, tiny_backbone: Backbone, features: object
+    name: str, kind: str, tiny_dataset: Dataset, tiny_backbone: Backbone, images: Images
 ) -> None:
     task = tiny_dataset.task(TASK_NAMES[kind])
     method, fresh = build(name, task, tiny_backbone), build(name, task, tiny_backbone)
@@ -104,5 +113,5 @@ def test_state_saves_and_loads_to_equal_embeddings(
     part = task.evaluate[0]
     for encode in ("query", "candidate"):
         rows = part.queries if encode == "query" else part.candidates
-        batch = as_batch(rows, features.at)  # type: ignore[attr-defined]
+        batch = as_batch(rows, images)
         assert torch.equal(getattr(method, encode)(batch), getattr(fresh, encode)(batch))
