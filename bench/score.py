@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from bench.available import available, with_misses
-from bench.embed import BATCH, Images, embed
+from bench.embed import BATCH, Encode, Images, embed
 from bench.gather import ALONE
 from bench.metrics import metric_k, of_subset
 from bench.ranking import NEVER, Rankings, Similarity, rank, settle
 from bench.summary import RankedPart, is_fraction, of_task, over_folds
 from bench.top import lists_table, top_lists
 from bench.train import Engine
-from data_recipes.core.model import DataError, RetrievalTask, Task
+from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
 from data_recipes.core.protocol import Protocol, protocol
 from methods.core.contract import Method
 
@@ -87,7 +87,8 @@ def score(
     """
     rules = protocol(task.protocol)
     method.eval()
-    embedded = {p.name: _embed(method, p, images, missing, engine) for p in task.evaluate}
+    known: dict[tuple[str, ...], Tensor] = {}
+    embedded = {p.name: _embed(method, p, images, missing, engine, known) for p in task.evaluate}
     if engine.rank != 0:
         return None
     similarity = pairwise(method)
@@ -206,19 +207,33 @@ def _embed(
     images: Images,
     missing: AbstractSet[str],
     engine: Engine,
+    known: dict[tuple[str, ...], Tensor],
 ) -> Embedded:
+    """Encode a part. known: features by image ids, so that the other direction does not repeat."""
     asked = available(part, missing)
     if not asked.queries or not asked.candidates:
         raise DataError(
             f"part {part.name!r}: no query can be asked, because the images of all queries or all "
             "candidates are missing; build the dataset again with its images"
         )
+    # A method may treat the list of classes as one (a class-specific context does).
+    size = len(asked.candidates) if method.task.kind == "classification" else BATCH
+    kind = type(method)
+    shared = kind.query is Method.query and kind.candidate is Method.candidate
+
+    def features(encode: Encode, rows: Sequence[Query | Candidate], size: int) -> Tensor:
+        alone = shared and all(row.image and row.text is None for row in rows)
+        ids = tuple(row.image or "" for row in rows) if alone else ()
+        found = known.get(ids)
+        if found is None:
+            found = embed(encode, rows, images, size, engine)
+        if alone:
+            known[ids] = found
+        return found
+
     with torch.no_grad():
-        queries = embed(method.query, asked.queries, images, BATCH, engine)
-        # A method may treat the list of classes as one (a class-specific context does).
-        size = len(asked.candidates) if method.task.kind == "classification" else BATCH
-        candidates = embed(method.candidate, asked.candidates, images, size, engine)
-    return Embedded(asked, queries, candidates)
+        queries = features(method.query, asked.queries, BATCH)
+        return Embedded(asked, queries, features(method.candidate, asked.candidates, size))
 
 
 def pairwise(method: Method) -> Similarity | None:

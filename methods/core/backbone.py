@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from methods.core.text_tower import TextTower
+from methods.core.vision_tower import VisionTower
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT = "openmoji-vit"
@@ -96,6 +97,11 @@ class Backbone:
     def text(self) -> TextTower:
         """The text tower, run from embeddings."""
         return TextTower(self.model, self._tokenizer, self.spec.label)
+
+    @cached_property
+    def vision(self) -> VisionTower:
+        """The vision tower, run from its patches. Raises ValueError where it is no plain ViT."""
+        return VisionTower(self.model, self.spec.label)
 
     @cached_property
     def dim(self) -> int:

@@ -22,7 +22,8 @@ GROUP_ENDS = (0.5, 0.85)
 class TextTower:
     """Text encoder of an open_clip `CLIP` or `CustomTextCLIP` model with a causal text tower.
 
-    width: size of a token embedding. context_length: longest sequence, special tokens included.
+    width: size of a token embedding. layers: number of transformer layers. context_length:
+    longest sequence, special tokens included.
 
     Raises:
         ValueError: the tower is not causal or does not pool at the end-of-text token.
@@ -43,6 +44,7 @@ class TextTower:
         self._pool = pool
         self._eos_id = getattr(tower, "eos_id", None) or getattr(tower, "text_eos_id", None)
         self.width = int(tower.token_embedding.weight.shape[1])
+        self.layers = len(tower.transformer.resblocks)
         self.context_length = int(tower.context_length)
 
     @property
@@ -75,25 +77,52 @@ class TextTower:
         """Token ids (..., L) -> embeddings (..., L, width), without positions."""
         return cast(Tensor, self._tower.token_embedding(ids))
 
-    def encode(self, embeddings: Tensor, end: Tensor) -> Tensor:
+    def encode(self, embeddings: Tensor, end: Tensor, deep: Tensor | None = None) -> Tensor:
         """Embeddings (N, L, width) and end positions (N,) -> unit-norm features (N, D).
+
+        deep: (J - 1, k, width), for layers 2 to J: before each of them the states at the positions
+            1 to k, where the first layer's prompts stand, are replaced by these vectors.
 
         Many texts run in groups of similar length, so that short ones are not padded to the
         longest.
         """
         if len(end) < SMALLEST_GROUPED or bool((end == end[0]).all()):
-            return self._encode(embeddings, end)
+            return self._encode(embeddings, end, deep)
         order = end.argsort(stable=True)
         groups = order.tensor_split([int(len(order) * share) for share in GROUP_ENDS])
-        features = torch.cat([self._encode(embeddings[rows], end[rows]) for rows in groups])
+        features = torch.cat([self._encode(embeddings[rows], end[rows], deep) for rows in groups])
         return features[order.argsort()]
 
-    def _encode(self, embeddings: Tensor, end: Tensor) -> Tensor:
+    def _encode(self, embeddings: Tensor, end: Tensor, deep: Tensor | None) -> Tensor:
+        x = self._states(embeddings[:, : int(end.max()) + 1], deep)
+        return self._project(x[torch.arange(len(x), device=x.device), end])
+
+    @torch.no_grad()
+    def token_features(self, ids: Tensor) -> Tensor:
+        """Ids (N, L) -> each token's own feature (N, L, D): its last state, projected; unit-norm.
+
+        A token sees those before it, so that its feature stands for the text up to it.
+        """
+        return self._project(self._states(self.embed(ids), None))
+
+    def _states(self, embeddings: Tensor, deep: Tensor | None) -> Tensor:
+        """States after the last layer: (N, L, width)."""
+        tower, length = self._tower, embeddings.shape[1]
+        x = embeddings + tower.positional_embedding[:length]
+        mask = tower.attn_mask[:length, :length]
+        if deep is None:
+            return cast(Tensor, tower.transformer(x, attn_mask=mask))
+        for layer, block in enumerate(tower.transformer.resblocks):
+            if 0 < layer <= len(deep):
+                new = deep[layer - 1].to(x.dtype).expand(len(x), -1, -1)
+                x = torch.cat([x[:, :1], new, x[:, 1 + new.shape[1] :]], dim=1)
+            x = block(x, attn_mask=mask)
+        return cast(Tensor, x)
+
+    def _project(self, states: Tensor) -> Tensor:
+        """States (..., width) -> unit-norm features (..., D)."""
         tower = self._tower
-        length = int(end.max()) + 1
-        x = embeddings[:, :length] + tower.positional_embedding[:length]
-        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-        x = tower.ln_final(x[torch.arange(len(x), device=x.device), end])
+        x = tower.ln_final(states)
         projection = tower.text_projection
         if isinstance(projection, nn.Linear):
             x = projection(x)

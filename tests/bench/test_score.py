@@ -142,3 +142,26 @@ def test_embeddings_of_folds_are_those_of_the_whole(
         assert np.isclose(value, np.mean([one.metrics[name] for one in alone]))
     assert len(found.queries) == sum(len(one.queries) for one in alone)
     assert torch.is_grad_enabled()
+
+
+def test_both_directions_encode_their_images_once(
+    tiny_dataset: Dataset, tiny_backbone: Backbone, images: Images
+) -> None:
+    task = tiny_dataset.task("image-text")
+    asked: list[list[str]] = []
+
+    def counted(ids: list[str]) -> torch.Tensor:
+        asked.append(ids)
+        return images(ids)
+
+    method = build("zero-shot", tiny_backbone, task)
+    found = score(method, task, counted)
+    assert asked == [[query.image for query in task.evaluate[0].queries]]
+    turned = replace(task, evaluate=(task.evaluate[0], shuffled(task.evaluate[1])))
+    other = score(method, turned, counted)
+    assert len(asked) == 3  # in another order they are other batches
+    assert other.metrics == found.metrics
+
+
+def shuffled(part: RetrievalTask) -> RetrievalTask:
+    return replace(part, candidates=part.candidates[::-1])

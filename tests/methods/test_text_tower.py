@@ -72,3 +72,36 @@ def test_many_texts_of_many_lengths_keep_their_order() -> None:
     ids = open_clip.tokenizer.SimpleTokenizer()(texts)
     expected = clip.encode_text(ids, normalize=True)
     torch.testing.assert_close(tower(clip).encode_texts(texts), expected, rtol=0, atol=1e-6)
+
+
+def test_deep_vectors_replace_the_states_behind_the_start_token() -> None:
+    clip = model("CLIP")
+    own, deep = tower(clip), torch.randn(2, 3, 32)
+    ids = own.tokenize(TEXTS * 30)  # enough to be grouped by length
+    embeddings = own.embed(ids).detach()
+    with torch.no_grad():
+        x = embeddings + clip.positional_embedding
+        for layer, block in enumerate(clip.transformer.resblocks):
+            if layer > 0:
+                x[:, 1:4] = deep[layer - 1]
+            x = block(x, attn_mask=clip.attn_mask)
+        x = clip.ln_final(x)[torch.arange(len(ids)), ids.argmax(-1)] @ clip.text_projection
+        expected = torch.nn.functional.normalize(x, dim=-1)
+        found = own.encode(embeddings, own.end(ids), deep)
+        plain = own.encode(embeddings, own.end(ids))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert float((found - plain).abs().max()) > 1e-2
+
+
+def test_a_tokens_feature_is_that_of_the_text_that_ends_there() -> None:
+    own = tower(model("CLIP"))
+    ids = own.tokenize(TEXTS)
+    end = own.end(ids)
+    features = own.token_features(ids)
+    rows = torch.arange(len(TEXTS))
+    assert features.shape == (3, 77, 16)
+    expected = own.encode_texts(TEXTS)
+    torch.testing.assert_close(features[rows, end], expected, rtol=0, atol=1e-6)
+    middle = own.encode(own.embed(ids[1:2]), torch.tensor([4]))
+    torch.testing.assert_close(features[1:2, 4], middle, rtol=0, atol=1e-6)
+    assert not features.requires_grad

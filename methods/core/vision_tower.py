@@ -1,0 +1,81 @@
+"""The frozen vision transformer, run from its patches, so that learned tokens can stand among them.
+
+open_clip's own forward takes pixels alone. Here prompt tokens are appended behind the class token
+and the patches, before the first layer and, when they are deep, anew before each further layer.
+With no prompts the features are those of `model.encode_image`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+
+class VisionTower:
+    """Image encoder of an open_clip model with a plain vision transformer.
+
+    width: size of a token. layers: number of transformer layers. image_size: (H, W) in pixels.
+
+    Raises:
+        ValueError: the image encoder is no plain vision transformer (a ResNet, a timm model), or
+            pools in a way that does not say what prompt tokens should do.
+    """
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        tower: Any = getattr(model, "visual", None)
+        reason = _unfit(tower)
+        if reason is not None:
+            raise ValueError(
+                f"backbone {name!r}: methods with image prompts need a plain vision transformer "
+                f"of open_clip, for instance ViT-B-32-quickgelu; {reason}"
+            )
+        self._tower = tower
+        self.width = int(tower.class_embedding.shape[0])
+        self.layers = len(tower.transformer.resblocks)
+        self.image_size = cast(tuple[int, int], tuple(tower.image_size))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tower's weights are."""
+        return cast(torch.device, self._tower.class_embedding.device)
+
+    def encode(self, pixels: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """Transformed images (B, 3, H, W) -> unit-norm float32 features (B, D).
+
+        prompts: (J, k, width), 1 <= J <= layers. The first k tokens enter beside the patches (and
+            pass the norm before the first layer, as these do); the states at their places are
+            replaced by the next k before each of the layers 2 to J (MaPLe's deep prompting).
+        """
+        tower = self._tower
+        x = tower._embeds(pixels.to(self.device))  # (B, 1 + patches, width)
+        own = x.shape[1]
+        blocks = tower.transformer.resblocks
+        if prompts is not None:
+            x = torch.cat([x, _rows(tower.ln_pre(prompts[0]), x)], dim=1)
+        for layer, block in enumerate(blocks):
+            if prompts is not None and 0 < layer < len(prompts):
+                x = torch.cat([x[:, :own], _rows(prompts[layer], x)], dim=1)
+            x = block(x)
+        pooled, _ = tower._pool(x[:, :own])
+        if tower.proj is not None:
+            pooled = pooled @ tower.proj
+        return nn.functional.normalize(pooled.float(), dim=-1)
+
+
+def _rows(prompts: Tensor, x: Tensor) -> Tensor:
+    """Prompts (k, width) for every row of x: (B, k, width)."""
+    return prompts.to(x.dtype).expand(len(x), -1, -1)
+
+
+def _unfit(tower: Any) -> str | None:
+    """Why prompts cannot stand in this image encoder; None where they can."""
+    if not isinstance(tower, VisionTransformer):
+        return f"this one is a {type(tower).__name__}"
+    if tower.attn_pool is not None:
+        return "this one has an attentional pooler"
+    if tower.pool_type not in ("tok", "avg"):
+        return f"this one pools by {tower.pool_type!r}"
+    return None

@@ -1,0 +1,110 @@
+"""The vision tower: open_clip's features without prompts; prompts enter where MaPLe puts them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+
+from methods.core.backbone import Backbone, BackboneSpec, load_backbone
+from methods.core.vision_tower import VisionTower
+from tests.tiny import TINY_SPEC
+
+TEXT = {"width": 16, "heads": 2, "layers": 1}
+
+
+def model(**vision: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 3, "head_width": 16}
+    return open_clip.model.CLIP(embed_dim=16, vision_cfg={**config, **vision}, text_cfg=TEXT).eval()
+
+
+def encoded(clip: Any, pixels: Tensor) -> Tensor:
+    with torch.no_grad():
+        features: Tensor = clip.encode_image(pixels, normalize=True)
+    return features
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [BackboneSpec(), TINY_SPEC, BackboneSpec(model="ViT-B-32-quickgelu", random_seed=0)],
+    ids=lambda spec: spec.label,
+)
+def test_without_prompts_it_is_open_clip(spec: BackboneSpec) -> None:
+    backbone: Backbone = load_backbone(spec)
+    torch.manual_seed(1)
+    pixels = torch.randn(2, 3, *backbone.vision.image_size)
+    with torch.no_grad():
+        own = backbone.vision.encode(pixels)
+    torch.testing.assert_close(own, encoded(backbone.model, pixels), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {"pool_type": "avg"},
+        {"final_ln_after_pool": True},
+        {"no_ln_pre": True},
+        {"ls_init_value": 0.1},
+        {"pos_embed_type": "sin_cos_2d"},
+        {"qk_norm": True, "block_type": "custom"},
+    ],
+)
+def test_it_is_open_clip_in_other_plain_transformers(vision: dict[str, Any]) -> None:
+    clip, pixels = model(**vision), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        own = VisionTower(clip, "test").encode(pixels)
+    torch.testing.assert_close(own, encoded(clip, pixels), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_prompts_stand_behind_the_patches_and_are_replaced_layer_by_layer(
+    pool: str, depth: int
+) -> None:
+    clip: Any = model(pool_type=pool)
+    tower, pixels = VisionTower(clip, "test"), torch.randn(2, 3, 32, 32)
+    prompts = torch.randn(depth, 2, tower.width)
+    visual = clip.visual
+    with torch.no_grad():
+        patches = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (2, 4, 32)
+        first = visual.class_embedding.expand(2, 1, -1)
+        x = torch.cat([first, patches], dim=1) + visual.positional_embedding
+        x = visual.ln_pre(torch.cat([x, prompts[0].expand(2, -1, -1)], dim=1))
+        for layer, block in enumerate(visual.transformer.resblocks):
+            if 0 < layer < depth:
+                x[:, 5:] = prompts[layer]
+            x = block(x)
+        x = visual.ln_post(x[:, :5])
+        pooled = x[:, 0] if pool == "tok" else x[:, 1:].mean(dim=1)
+        expected = torch.nn.functional.normalize(pooled @ visual.proj, dim=-1)
+        own = tower.encode(pixels, prompts)
+    torch.testing.assert_close(own, expected, rtol=0, atol=1e-6)
+    assert float((own - encoded(clip, pixels)).abs().max()) > 1e-3
+
+
+def test_every_layers_prompts_get_a_gradient_and_no_weight_does() -> None:
+    clip = model().requires_grad_(False)
+    prompts = torch.randn(3, 2, 32, requires_grad=True)
+    VisionTower(clip, "test").encode(torch.randn(2, 3, 32, 32), prompts)[:, :3].sum().backward()
+    assert prompts.grad is not None and float(prompts.grad.abs().amax(dim=(1, 2)).min()) > 0
+    assert all(p.grad is None for p in clip.parameters())
+
+
+@pytest.mark.parametrize(
+    ("vision", "message"),
+    [
+        ({"layers": (1, 1, 1, 1), "width": 16, "head_width": 16}, "ModifiedResNet"),
+        ({"attentional_pool": True}, "attentional pooler"),
+        ({"attentional_pool": "parallel"}, "attentional pooler"),
+        ({"pool_type": "none"}, "pools by 'none'"),
+        ({"timm_model_name": "vit_tiny_patch16_224"}, "TimmModel"),
+    ],
+)
+def test_other_image_encoders_are_refused(vision: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        VisionTower(model(**vision), "some model")
+    assert "'some model'" in str(error.value) and "ViT-B-32-quickgelu" in str(error.value)
