@@ -1,4 +1,5 @@
-"""Descriptions of the embedded world: enough of them, all different, true, and of the right names."""
+"""Descriptions of the embedded world: enough of them, all different, true, and of the right names.
+"""
 
 from __future__ import annotations
 
