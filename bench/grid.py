@@ -66,10 +66,6 @@ class Grid:
             place = Target(name, dataset.manifest.digest, task)
             if place.title in found:
                 self.errors.append(f"{place.title} is listed twice in {where}; remove one")
-            if name not in self.descriptions:
-                self.descriptions[name] = descriptions_of(
-                    dataset, self.study.descriptions.get(name)
-                )
             dataset.reader  # noqa: B018  # a missing or cut shard is found before any gang starts
             found[place.title] = place
         return list(found.values())
@@ -176,7 +172,11 @@ class Grid:
             return None
         where = f"{entry.label or entry.name} on {home.title}"
         give = f"give them with `descriptions: {{{home.dataset}: FILE}}`"
-        found = self.descriptions.get(home.dataset)
+        if home.dataset not in self.descriptions:
+            dataset = open_dataset(self.data_root / home.dataset)
+            file = self.study.descriptions.get(home.dataset)
+            self.descriptions[home.dataset] = descriptions_of(dataset, file)
+        found = self.descriptions[home.dataset]
         if found is None:
             self._say(f"{where}: it learns from descriptions, {home.dataset} has none; {give}")
             return None

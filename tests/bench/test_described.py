@@ -266,6 +266,15 @@ def test_a_datasets_own_descriptions_serve_where_the_study_names_none(
     assert np.allclose(curve(cell), curve(named))  # the classes' texts are the same
 
 
+def test_a_damaged_file_stands_only_in_the_way_of_those_who_read_it(
+    own: Path, tmp_path: Path
+) -> None:
+    (own / "tiny/descriptions.json").write_text("{}")
+    assert len(told(own, tmp_path, methods=["coop"])) == 1
+    with pytest.raises(DataError, match=r"descriptions\.json: missing or different"):
+        told(own, tmp_path)
+
+
 def test_a_dataset_described_anew_since_the_plan_is_refused(own: Path, tmp_path: Path) -> None:
     (cell,) = told(own, tmp_path)
     build_dataset(ToldAnew(), own / "tiny")
