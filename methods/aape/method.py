@@ -40,13 +40,15 @@ class AAPEConfig(MethodConfig):
     """bottleneck: inner width of h, and of g where it is one.
 
     g: a bias-free bottleneck, or one bias-free layer ("fc"). output_relu: a ReLU after g, as the
-    paper's text says. residual: adds w_i to g's output. h_only: no g, h(x) is compared with w_i.
-    aggregator: how p^a is made. aggregator_query: of the attention, one vector a class (or set of
-    captions), or p-bar + W x. heads: of the attention. mlp_share: of the MLP's output in p^a.
-    unit_aggregate: p^a has norm 1, as the features of texts; the reward alone lets its norm grow
-    without end. stop_gradient: the distillation moves h alone, not p^a. distill_weight: lambda; 0
-    leaves the reference prompts out. reward_weight: s. prompts_per_class: at most so many, the
-    first ones.
+        paper's text says. residual: adds w_i to g's output. h_only: no g, h(x) meets w_i.
+    aggregator: how p^a is made. Where every image has captions of its own, and so a query, the
+        reward can make p^a the image itself; "mean" keeps it a text.
+    aggregator_query: of the attention: one vector a class (or set of captions), or p-bar + W x.
+    heads: of the attention. mlp_share: of the MLP's output in p^a.
+    unit_aggregate: p^a has norm 1, as the features of texts have; nothing else bounds its norm.
+    stop_gradient: the distillation moves h alone, not p^a.
+    distill_weight: lambda; 0 leaves the reference prompts out. reward_weight: s.
+    prompts_per_class: at most so many, the first ones.
     """
 
     bottleneck: int = Field(default=32, gt=0)
