@@ -96,7 +96,7 @@ def test_state_saves_and_loads_to_equal_embeddings(
     name: str, kind: str, tiny_dataset: Dataset, tiny_backbone: Backbone, features: object
 ) -> None:
     task = tiny_dataset.task(TASK_NAMES[kind])
-    method, fresh = build(name, task, tiny_backbone), build(name, task, tiny_backbone)
+    method, fresh = (build(name, task, tiny_backbone).eval() for _ in range(2))  # no dropout
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.add_(torch.randn_like(parameter))
