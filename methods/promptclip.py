@@ -141,31 +141,30 @@ class PromptCLIP(Method):
 
     def loss(self, batch: TrainBatch) -> Tensor:
         """L_ret + lambda * L_aux; this rank's share of the losses of the whole batch."""
-        assert batch.queries.images is not None and batch.queries.texts is not None
-        config, scale = self.config, self.backbone.logit_scale
-        references = self.image(batch.queries.images)
-        total = references.new_zeros(())
-        prompts = None
-        if config.retrieval or config.aux == "shots":
-            prompts = self._prompts(references)
-        if config.retrieval:
-            assert prompts is not None
-            query = self._read(prompts, batch.queries.texts)
-            target = self.candidate(batch.candidates)
-            total = losses.info_nce(query, target, batch.target, batch.weight, scale)
-        if config.aux == "none":
-            return total
-        images, ids, weight = references, batch.image_id, batch.weight
-        if config.aux == "unlabelled":
-            assert batch.unlabelled is not None and batch.unlabelled.images is not None
-            assert batch.unlabelled_id is not None
-            images, ids = self.image(batch.unlabelled.images), batch.unlabelled_id
-            weight = weight.repeat_interleave(len(images) // len(weight))
-            prompts = self._prompts(images)
-        assert prompts is not None
-        alone = self._read(prompts, [""] * len(images))
-        own = losses.info_nce(alone, images, ids, weight, scale)
-        return total + config.aux_weight * own
+        total = batch.weight.new_zeros(())
+        if self.config.retrieval:
+            total = total + self._retrieval(batch)
+        if self.config.aux != "none":
+            total = total + self.config.aux_weight * self._auxiliary(batch)
+        return total
+
+    def _retrieval(self, batch: TrainBatch) -> Tensor:
+        """L_ret: each query finds its target among the batch's; equal targets are no negatives."""
+        query, target = self.query(batch.queries), self.candidate(batch.candidates)
+        scale = self.backbone.logit_scale
+        return losses.info_nce(query, target, batch.target, batch.weight, scale)
+
+    def _auxiliary(self, batch: TrainBatch) -> Tensor:
+        """L_aux: each image, with an empty text, finds itself among the batch's."""
+        source, ids, weight = batch.queries, batch.image_id, batch.weight
+        if self.config.aux == "unlabelled":
+            assert batch.unlabelled is not None and batch.unlabelled_id is not None
+            source, ids = batch.unlabelled, batch.unlabelled_id
+            weight = weight.repeat_interleave(self.config.aux_images)
+        assert source.images is not None
+        images = self.image(source.images)
+        alone = self.compose(images, [""] * len(images))
+        return losses.info_nce(alone, images, ids, weight, self.backbone.logit_scale)
 
     def _prompts(self, images: Tensor) -> Tensor:
         """phi: features (B, D) -> token vectors (B, m, width)."""
