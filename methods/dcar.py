@@ -8,7 +8,7 @@ prompts v and image prompts e guided by them in the two frozen encoders; the tok
 
 on the caption's input tokens; K negatives, one half with another category, one with other
 attributes; a trainable module after the text encoder; category weights 1 + alpha or 1; and
-L = L_con + L_cate. Everything else is inferred and an option: see `DCAR.inferred`.
+L = L_con + L_cate. Everything else is inferred: see `DCAR.inferred` and the options' defaults.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ class DCAR(Method):
             near = nearest(features, self.config.rivals)
             rivals = {c: tuple(classes[n] for n in near[i]) for i, c in enumerate(classes)}
         device = self.backbone.device
-        blank = self.backbone.encode_pixels(self._blank())[0]
+        with torch.no_grad():
+            blank = self.backbone.vision.encode(self._blank())[0]
         self._study = _Study(torch.tensor(captions, device=device), categories, rivals, blank)
 
     def end_training(self) -> None:
@@ -219,7 +220,7 @@ class DCAR(Method):
         if fresh:
             tower = self.backbone.text
             with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
-                image = self.backbone.encode_pixels(pixels[fresh])
+                image = self.backbone.vision.encode(pixels[fresh])
                 ids = tower.tokenize([texts[n] for n in fresh])
                 end = tower.end(ids)
                 ids = ids[:, : int(end.max()) + 1]

@@ -303,7 +303,8 @@ def test_the_loss_over_the_tiny_world_falls(tiny_dataset: Dataset, tiny_backbone
 
 
 @pytest.mark.slow
-def test_a_cell_is_the_same_on_two_ranks(tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_cell_is_the_same_on_two_ranks(stage: int, tiny_data: Path, tmp_path: Path) -> None:
     cells = tiny_cells(
         tiny_data,
         tmp_path / "cache",
@@ -312,7 +313,7 @@ def test_a_cell_is_the_same_on_two_ranks(tiny_data: Path, tmp_path: Path) -> Non
     )
     alone = run_cell(cells[0])
     assert alone is not None
-    shared = run_on_ranks(cells, 2, 0, tmp_path)[0]
+    shared = run_on_ranks(cells, 2, stage, tmp_path)[0]
     curve = [value for _, value in alone.record["loss_curve"]]
     assert [value for _, value in shared["loss_curve"]] == pytest.approx(curve, abs=1e-5)
     assert shared["metrics"] == pytest.approx(alone.record["metrics"], abs=1e-5)
