@@ -58,6 +58,21 @@ class VisionTower:
         size = CPU_ROWS if pixels.device.type == "cpu" else max(1, len(pixels))
         return torch.cat([self._encode(part, prompts) for part in pixels.split(size)])
 
+    @torch.no_grad()
+    def patch_states(self, pixels: Tensor) -> Tensor:
+        """Mean state of the images' patches where each layer's prompts enter: (layers, width).
+
+        For the first layer that is before the norm which precedes it.
+        """
+        tower = self._tower
+        patches = tower.conv1(pixels.to(self.device)).flatten(2).transpose(1, 2)
+        means = [(patches + tower.positional_embedding[1:]).mean(dim=(0, 1))]
+        x = tower._embeds(pixels.to(self.device))
+        for block in tower.transformer.resblocks[:-1]:
+            x = block(x)
+            means.append(x[:, 1:].mean(dim=(0, 1)))
+        return torch.stack(means)
+
     def _encode(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
         tower = self._tower
         x = tower._embeds(pixels)  # (B, 1 + patches, width)
