@@ -8,7 +8,7 @@ prompts v and image prompts e guided by them in the two frozen encoders; the tok
 
 on the caption's input tokens; K negatives, one half with another category, one with other
 attributes; a trainable module after the text encoder; category weights 1 + alpha or 1; and
-L = L_con + L_cate. Everything else is inferred and an option: see `DCAR.inferred`.
+L = L_con + L_cate. Everything else is inferred: see `DCAR.inferred` and the options' defaults.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ class DCARConfig(MethodConfig):
 
     n_ctx: k, prompts of a layer. depth: layers with prompts of their own; at most those of the
         shallower tower, whatever is asked. ctx_init: words the first layer's prompts start from.
+    image_init: image prompts start near the mean patch of the blank image at their layer, so that
+        they change little; or as random linear maps make them (MaPLe's code), which costs the
+        embedded backbone about ten points of recall@1 before the first step.
     reweight: multiply a caption's token embeddings by w in training.
     w_norm: "mean1" divides w by its mean over the caption and clips it to [w_min, w_max];
         "softmax" takes the softmax of w at CLIP's temperature times the number of tokens, and
@@ -56,6 +59,7 @@ class DCARConfig(MethodConfig):
     n_ctx: int = Field(default=4, gt=0)
     depth: int = Field(default=9, gt=0)
     ctx_init: str | None = Field(default="a photo of a", min_length=1)
+    image_init: Literal["blank", "random"] = "blank"
     reweight: bool = True
     w_norm: WeightNorm = "mean1"
     w_min: float = Field(default=0.5, ge=0)
@@ -124,7 +128,8 @@ class DCAR(Method):
     touches_vision: ClassVar[bool] = True
     pixels: ClassVar[bool] = True
     inferred: ClassVar[tuple[str, ...]] = (
-        "number, depth and start of the prompts, and the linear map between the towers' (MaPLe's)",
+        "number, depth and start of the prompts; the linear map between the towers' (MaPLe's)",
+        "image prompts start near a blank image's patches (MaPLe's start at random)",
         "token similarity from the frozen text tower's projected last states",
         "normalisation and clipping of the token weights, and no gradient through them",
         "the blank image",
@@ -140,7 +145,9 @@ class DCAR(Method):
     def __init__(self, config: DCARConfig, backbone: Backbone, task: TaskInfo) -> None:
         super().__init__(config, backbone, task)
         self.config = config
-        self.prompts = CoupledPrompts(backbone, config.n_ctx, config.depth, config.ctx_init)
+        patches = backbone.vision.patch_states(self._blank())
+        at = patches if config.image_init == "blank" else None
+        self.prompts = CoupledPrompts(backbone, config.n_ctx, config.depth, config.ctx_init, at)
         self.caa = CategoryAwareModule(backbone.dim, config.caa_reduction, config.caa_ratio)
         self._study: _Study | None = None
 
@@ -164,7 +171,8 @@ class DCAR(Method):
             near = nearest(features, self.config.rivals)
             rivals = {c: tuple(classes[n] for n in near[i]) for i, c in enumerate(classes)}
         device = self.backbone.device
-        blank = self.backbone.encode_pixels(self._blank())[0]
+        with torch.no_grad():
+            blank = self.backbone.vision.encode(self._blank())[0]
         self._study = _Study(torch.tensor(captions, device=device), categories, rivals, blank)
 
     def end_training(self) -> None:
@@ -219,7 +227,7 @@ class DCAR(Method):
         if fresh:
             tower = self.backbone.text
             with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
-                image = self.backbone.encode_pixels(pixels[fresh])
+                image = self.backbone.vision.encode(pixels[fresh])
                 ids = tower.tokenize([texts[n] for n in fresh])
                 end = tower.end(ids)
                 ids = ids[:, : int(end.max()) + 1]

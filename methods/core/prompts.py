@@ -21,10 +21,18 @@ class CoupledPrompts(nn.Module):
     """k prompts for each of J layers of both towers; an image prompt is Linear(its text prompt).
 
     J is `depth`, or the layers of the shallower tower where that has fewer. The first layer's text
-    prompts start as the first k tokens of `words`, all others random.
+    prompts start as the first k tokens of `words`, all others random. Image prompts start as the
+    random linear maps make them (MaPLe); or, with `at` (layers, vision width), near those states.
     """
 
-    def __init__(self, backbone: Backbone, count: int, depth: int, words: str | None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        count: int,
+        depth: int,
+        words: str | None,
+        at: Tensor | None = None,
+    ) -> None:
         super().__init__()
         text, vision = backbone.text, backbone.vision
         layers = min(depth, text.layers, vision.layers)
@@ -34,7 +42,12 @@ class CoupledPrompts(nn.Module):
             known = text.embed(ids)[0, 1 : int(text.end(ids))].detach()[:count]
             start[0, : len(known)] = known.cpu()
         self.text = nn.Parameter(start)
-        self.to_image = nn.ModuleList(nn.Linear(text.width, vision.width) for _ in range(layers))
+        maps = [nn.Linear(text.width, vision.width) for _ in range(layers)]
+        if at is not None:
+            for linear, state in zip(maps, at, strict=False):
+                nn.init.normal_(linear.weight, std=STD)
+                linear.bias.data.copy_(state)
+        self.to_image = nn.ModuleList(maps)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Text prompts (J, k, text width) and image prompts (J, k, vision width)."""

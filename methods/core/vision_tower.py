@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
+
+CPU_ROWS = 32  # images at a time on a CPU: more states than fit its caches take a third longer
 
 
 class VisionTower:
@@ -35,6 +37,9 @@ class VisionTower:
         self._tower = tower
         self.width = int(tower.class_embedding.shape[0])
         self.layers = len(tower.transformer.resblocks)
+        # Where the class token alone is pooled, the last layer's other states are never read.
+        plain = all(isinstance(b, ResidualAttentionBlock) for b in tower.transformer.resblocks)
+        self._alone = tower.pool_type == "tok" and plain
         self.image_size = cast(tuple[int, int], tuple(tower.image_size))
 
     @property
@@ -49,20 +54,47 @@ class VisionTower:
             pass the norm before the first layer, as these do); the states at their places are
             replaced by the next k before each of the layers 2 to J (MaPLe's deep prompting).
         """
+        pixels = pixels.to(self.device)
+        size = CPU_ROWS if pixels.device.type == "cpu" else max(1, len(pixels))
+        return torch.cat([self._encode(part, prompts) for part in pixels.split(size)])
+
+    @torch.no_grad()
+    def patch_states(self, pixels: Tensor) -> Tensor:
+        """Mean state of the images' patches where each layer's prompts enter: (layers, width).
+
+        For the first layer that is before the norm which precedes it.
+        """
         tower = self._tower
-        x = tower._embeds(pixels.to(self.device))  # (B, 1 + patches, width)
-        own = x.shape[1]
-        blocks = tower.transformer.resblocks
+        patches = tower.conv1(pixels.to(self.device)).flatten(2).transpose(1, 2)
+        means = [(patches + tower.positional_embedding[1:]).mean(dim=(0, 1))]
+        x = tower._embeds(pixels.to(self.device))
+        for block in tower.transformer.resblocks[:-1]:
+            x = block(x)
+            means.append(x[:, 1:].mean(dim=(0, 1)))
+        return torch.stack(means)
+
+    def _encode(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
+        tower = self._tower
+        x = tower._embeds(pixels)  # (B, 1 + patches, width)
+        own, last = x.shape[1], self.layers - 1
         if prompts is not None:
             x = torch.cat([x, _rows(tower.ln_pre(prompts[0]), x)], dim=1)
-        for layer, block in enumerate(blocks):
+        for layer, block in enumerate(tower.transformer.resblocks):
             if prompts is not None and 0 < layer < len(prompts):
                 x = torch.cat([x[:, :own], _rows(prompts[layer], x)], dim=1)
-            x = block(x)
+            x = self._class_token(block, x) if layer == last and self._alone else block(x)
         pooled, _ = tower._pool(x[:, :own])
         if tower.proj is not None:
             pooled = pooled @ tower.proj
         return nn.functional.normalize(pooled.float(), dim=-1)
+
+    @staticmethod
+    def _class_token(block: Any, x: Tensor) -> Tensor:
+        """What a block makes of the class token (B, 1, width): a sixth of the block's cost."""
+        seen = block.ln_1(x)
+        token = x[:, :1] + block.ls_1(block.attention(seen[:, :1], seen, seen))
+        changed: Tensor = token + block.ls_2(block.mlp(block.ln_2(token)))
+        return changed
 
 
 def _rows(prompts: Tensor, x: Tensor) -> Tensor:

@@ -70,6 +70,20 @@ def test_prompts_start_from_words_and_are_clamped_to_the_shallower_tower(
     assert CoupledPrompts(backbone, 4, 1, None).text.shape == (1, 4, 128)
 
 
+def test_image_prompts_start_near_a_blank_images_patches_and_change_little(
+    backbone: Backbone,
+) -> None:
+    pixels = torch.rand(8, 3, 64, 64)
+    frozen = backbone.encode_pixels(pixels)
+    with torch.no_grad():
+        near = {kind: dcar(backbone, image_init=kind).image(pixels) for kind in ("blank", "random")}
+        states = backbone.vision.patch_states(torch.zeros(1, 3, 64, 64))
+        prompts = dcar(backbone).prompts()[1]
+    similarity = {kind: float((frozen * found).sum(dim=1).min()) for kind, found in near.items()}
+    assert similarity["blank"] > max(0.95, similarity["random"])
+    assert float((prompts - states[:3, None]).norm(dim=-1).max()) < 0.5
+
+
 def test_shallow_prompts_from_words_are_the_written_text(backbone: Backbone) -> None:
     prompts = CoupledPrompts(backbone, 4, 1, "a photo of a").text
     written = backbone.text.encode_texts([f"a photo of a {text}" for text in CAPTIONS])
@@ -303,7 +317,8 @@ def test_the_loss_over_the_tiny_world_falls(tiny_dataset: Dataset, tiny_backbone
 
 
 @pytest.mark.slow
-def test_a_cell_is_the_same_on_two_ranks(tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_cell_is_the_same_on_two_ranks(stage: int, tiny_data: Path, tmp_path: Path) -> None:
     cells = tiny_cells(
         tiny_data,
         tmp_path / "cache",
@@ -312,7 +327,7 @@ def test_a_cell_is_the_same_on_two_ranks(tiny_data: Path, tmp_path: Path) -> Non
     )
     alone = run_cell(cells[0])
     assert alone is not None
-    shared = run_on_ranks(cells, 2, 0, tmp_path)[0]
+    shared = run_on_ranks(cells, 2, stage, tmp_path)[0]
     curve = [value for _, value in alone.record["loss_curve"]]
     assert [value for _, value in shared["loss_curve"]] == pytest.approx(curve, abs=1e-5)
     assert shared["metrics"] == pytest.approx(alone.record["metrics"], abs=1e-5)

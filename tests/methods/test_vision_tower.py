@@ -86,6 +86,20 @@ def test_prompts_stand_behind_the_patches_and_are_replaced_layer_by_layer(
     assert float((own - encoded(clip, pixels)).abs().max()) > 1e-3
 
 
+def test_patch_states_are_what_stands_at_the_patches_before_each_layer() -> None:
+    clip: Any = model()
+    pixels, seen = torch.randn(2, 3, 32, 32), []
+    for block in clip.visual.transformer.resblocks:
+        block.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, 1:]))
+    encoded(clip, pixels)
+    found = VisionTower(clip, "test").patch_states(pixels)
+    assert found.shape == (3, 32)
+    torch.testing.assert_close(found[1:], torch.stack([x.mean(dim=(0, 1)) for x in seen[1:3]]))
+    before = clip.visual.conv1(pixels).mean(dim=(0, 2, 3))
+    expected = before + clip.visual.positional_embedding[1:].mean(dim=0)
+    torch.testing.assert_close(found[0], expected.detach())
+
+
 def test_every_layers_prompts_get_a_gradient_and_no_weight_does() -> None:
     clip = model().requires_grad_(False)
     prompts = torch.randn(3, 2, 32, requires_grad=True)
