@@ -23,7 +23,7 @@ from bench.loaded import Inputs
 from bench.provenance import provenance
 from bench.score import score
 from bench.train import Engine, ensure_process_group
-from data_recipes.core.model import Task
+from data_recipes.core.model import DataError, Task
 from data_recipes.core.protocol import protocol
 from methods.core.backbone import Backbone, BackboneSpec
 from methods.core.config import Training
@@ -56,7 +56,7 @@ class Cell(BaseModel):
     """Everything that `run_cell` needs. Identity fields make the key; see `bench.fields`.
 
     method, config, training: the method, its validated options, its resolved recipe.
-    sources: digests of the method's and the engine's source.
+    sources: digests of the method's and the engine's source, and of weights it reads itself.
     dataset, task, dataset_digest, protocol: what is learned and how it is scored.
     trained_on: where it is learned instead, for transfer; None: on `dataset` itself.
     backbone_digest: of the frozen weights. shots, seed: 0 and 0 for training-free methods.
@@ -195,7 +195,9 @@ def run_cell(
         method = build_method(cell, backbone, data.task).to(engine.device)
         method.load_learned(learned)
     clock.lap("train")
-    scored = score(method, data.task, data.images(method), data.missing, engine)
+    scored = score(
+        method, data.task, data.images(method), data.missing, engine, data.gallery(method)
+    )
     clock.lap("score")
     if engine.world_size > 1:
         dist.barrier()
@@ -241,7 +243,12 @@ def build_method(cell: Cell, backbone: Backbone, task: Task) -> Method:
     """The cell's method over `backbone`. Seed torch before: parameters may start random."""
     kind = registered_method(cell.method)
     info = TaskInfo(kind=task.kind, class_names=task.class_names, templates=task.templates)
-    return kind(kind.Config.model_validate(cell.config), backbone, info)
+    config = kind.Config.model_validate(cell.config)
+    if kind.weights_digest(config) != cell.sources.get("weights"):
+        raise DataError(
+            f"method {cell.method!r}: its weights are not those of the plan; start the study again"
+        )
+    return kind(config, backbone, info)
 
 
 def _weights(method: Method) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Frozen image features: computed once per (backbone, dataset), kept as a memory-mapped file.
+"""Frozen image features: computed once per (encoder, dataset), kept as a memory-mapped file.
 
-Rows are unit-norm float32, sorted by image id: a dataset's digest does not depend on the order of
-its images, so the file that is shared under that digest must not either.
+The encoder is the backbone (rows are unit-norm then) or a method's own. Rows are float32, sorted
+by image id: a dataset's digest does not depend on the order of its images, so the file that is
+shared under that digest must not either.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,10 +21,11 @@ from torch import Tensor
 
 from bench.gather import ALONE, gather, on_all_ranks
 from bench.train import Engine
+from data_recipes.core import strict_json
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.images import decode
 from data_recipes.core.spans import ahead
-from methods.core.backbone import Backbone
+from methods.core.contract import Encoder
 
 BATCH = 64
 DECODERS = 4  # threads at most; each may start torch's own threads
@@ -42,44 +45,50 @@ class ImageFeatures:
 
 
 def image_features(
-    dataset: Dataset, backbone: Backbone, cache: Path, engine: Engine = ALONE
+    dataset: Dataset,
+    encoder: Encoder,
+    cache: Path,
+    engine: Engine = ALONE,
+    only: Collection[str] | None = None,
 ) -> ImageFeatures:
-    """Features of all images of a dataset, from `cache` or computed into it.
+    """Features of all images of a dataset (or `only` of these ids), from `cache` or made there.
 
     With several ranks all call it, and each computes its share. Two processes that come at the
     same moment both compute and one file wins: equal bytes.
     """
-    identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:by-id"
+    identity = f"{encoder.digest}:{dataset.manifest.digest}:fp32:by-id"
+    ids = sorted(dataset.reader.index if only is None else {*only} & dataset.reader.index.keys())
+    if only is not None:
+        identity += f":{strict_json.digest(ids)}"
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = cache / f"{name}.npy"
-    ids = sorted(dataset.reader.index)
     if not on_all_ranks(path.is_file(), engine):
-        features = _compute(dataset, backbone, ids, engine)
+        features = _compute(dataset, encoder, ids, engine)
         if engine.rank == 0:
             _write(path, features)
         on_all_ranks(True, engine)  # rank 0 has written
         if not path.is_file():  # this rank's machine has a cache of its own
             _write(path, features)
         del features
-    mapped = _read(path, (len(ids), backbone.dim))
+    mapped = _read(path, (len(ids), encoder.dim))
     row = {image_id: number for number, image_id in enumerate(ids)}
-    return ImageFeatures(mapped.to(backbone.device), row)
+    return ImageFeatures(mapped.to(encoder.device), row)
 
 
-def _compute(dataset: Dataset, backbone: Backbone, ids: list[str], engine: Engine) -> Array:
+def _compute(dataset: Dataset, encoder: Encoder, ids: list[str], engine: Engine) -> Array:
     """Features (N, D), rows in the order of `ids`.
 
     Batches run in the order in which the images lie in the shards, across the shards' borders: a
     rank reads one stretch of bytes, and equal images in equal order give equal bits however they
     are cut into shards. Images are decoded in threads, one batch ahead.
     """
-    order = list(dataset.reader.index)
+    wanted = frozenset(ids)
+    order = [image_id for image_id in dataset.reader.index if image_id in wanted]
 
     def pixels(found: tuple[str, bytes]) -> Tensor:
         image_id, data = found
         image = dataset.pad(decode(data, f"{dataset.folder}: image {image_id!r}"))
-        transformed: Tensor = backbone.transform(image)
-        return transformed
+        return encoder.transform(image)
 
     def encode(own: list[slice]) -> Tensor:
         stream = dataset.reader.stream(order[own[0].start : own[-1].stop])
@@ -90,7 +99,7 @@ def _compute(dataset: Dataset, backbone: Backbone, ids: list[str], engine: Engin
                 rows.append(rows[-1])
                 continue
             batch = list(islice(images, part.stop - part.start))
-            rows.append(backbone.encode_pixels(torch.stack(batch)))
+            rows.append(encoder.encode_pixels(torch.stack(batch)))
         return torch.cat(rows)
 
     gathered = gather(encode, len(order), BATCH, engine, everywhere=True)

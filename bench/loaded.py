@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from data_recipes.core.dataset import Dataset, open_dataset
 from data_recipes.core.model import DataError, Task
 from data_recipes.core.remote import place
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
-from methods.core.contract import Method
+from methods.core.contract import Encoder, Method
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,19 @@ class Data:
 
     def images(self, method: Method) -> Images:
         """Image ids -> what the method takes for them: features or pixels. All ranks ask."""
+        if method.frozen_images is not None:
+            return self.inputs.encoded(self.dataset, method.frozen_images).at
         if method.pixels:
             return Pixels(self.dataset, method.transform, self.inputs.engine.device).at
         return self.inputs.features(self.folder, self.digest).at
+
+    def gallery(self, method: Method) -> Images:
+        """Image ids -> what the method takes for candidates of the evaluated parts."""
+        if method.frozen_gallery is None:
+            return self.images(method)
+        parts = self.task.evaluate
+        only = {c.image for part in parts for c in part.candidates if c.image is not None}
+        return self.inputs.encoded(self.dataset, method.frozen_gallery, only).at
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,12 @@ class Inputs:
     def features(self, folder: str, digest: str) -> ImageFeatures:
         """The frozen features of a dataset's images; all ranks ask."""
         return _features(folder, digest, self.spec, self.engine, self.backbone_digest, self.cache)
+
+    def encoded(
+        self, dataset: Dataset, encoder: Encoder, only: Collection[str] | None = None
+    ) -> ImageFeatures:
+        """A method's own frozen values of a dataset's images; all ranks ask."""
+        return image_features(dataset, encoder, Path(self.cache), self.engine, only)
 
 
 @lru_cache(maxsize=2)

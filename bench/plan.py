@@ -85,6 +85,11 @@ class _Grid:
         if reason is not None:
             self.left_out.append(f"{name} on {place.title}: {reason}")
             return
+        try:
+            weights = kind.weights_digest(kind.Config.model_validate(entry.config))
+        except ValueError as error:
+            self.errors.append(f"{name} on {place.title}: {error}")
+            return
         draws = [(0, 0)]
         if recipe is not None:
             shots = [0] if whole else [n for n in self.study.shots if n > 0]
@@ -97,6 +102,7 @@ class _Grid:
                 sources={
                     "method": keys.source_digest(kind.__module__),
                     "engine": keys.engine_digest(),
+                    **({} if weights is None else {"weights": weights}),
                 },
                 dataset=place.dataset,
                 dataset_digest=place.digest,

@@ -73,6 +73,7 @@ def score(
     images: Images,
     missing: AbstractSet[str] = frozenset(),
     engine: Engine = ALONE,
+    gallery: Images | None = None,
 ) -> Score | None:
     """Score `method` on every evaluated part of `task`.
 
@@ -80,6 +81,7 @@ def score(
 
     images: image ids -> what the method takes for them (features or pixels).
     missing: ids of images that the dataset lacks.
+    gallery: the same for candidates, where that differs.
 
     Raises:
         NotFiniteError: an embedding holds NaN or infinity.
@@ -87,7 +89,9 @@ def score(
     """
     rules = protocol(task.protocol)
     method.eval()
-    embedded = {p.name: _embed(method, p, images, missing, engine) for p in task.evaluate}
+    embedded = {
+        p.name: _embed(method, p, images, gallery or images, missing, engine) for p in task.evaluate
+    }
     if engine.rank != 0:
         return None
     metrics: list[dict[str, float | None]] = []
@@ -202,6 +206,7 @@ def _embed(
     method: Method,
     part: RetrievalTask,
     images: Images,
+    gallery: Images,
     missing: AbstractSet[str],
     engine: Engine,
 ) -> Embedded:
@@ -215,7 +220,7 @@ def _embed(
         queries = embed(method.query, asked.queries, images, BATCH, engine)
         # A method may treat the list of classes as one (a class-specific context does).
         size = len(asked.candidates) if method.task.kind == "classification" else BATCH
-        candidates = embed(method.candidate, asked.candidates, images, size, engine)
+        candidates = embed(method.candidate, asked.candidates, gallery, size, engine)
     return Embedded(asked, queries, candidates)
 
 
