@@ -34,7 +34,7 @@ from methods.instructcir.vision import noisy
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj")  # attention
 ADAPTED_MLP = ("gate_proj", "up_proj", "down_proj", "fc1", "fc2")
-DEFAULT_ANCHOR = 10.0
+DEFAULT_ANCHOR = 50.0
 
 
 class InstructCIRLiteConfig(MethodConfig):
@@ -47,7 +47,7 @@ class InstructCIRLiteConfig(MethodConfig):
     image_states: what of an image the small model reads: the vision tower's pooled class token,
     or LLaVA's patches of the last layer but one (always with `model`).
     anchor: weight of 1 - cosine to the backbone's own features of the same captions and images,
-    which keeps few shots from undoing what it knows (small model only); None: 10, or 0 with
+    which keeps few shots from undoing what it knows (small model only); None: 50, or 0 with
     `model`. anchor_noise: spread of the made-up image states that are anchored with them.
     image_targets: weight of stage 2's loss with images in the captions' place.
     gallery: gallery images are read by the model, or are the backbone's features.
@@ -81,7 +81,9 @@ class InstructCIRLiteConfig(MethodConfig):
                     "whose space is the backbone's; leave them out, or leave out `model`"
                 )
         elif self.image_states == "patches" and (self.anchor != 0 or self.gallery == "backbone"):
-            raise ValueError("anchors and gallery: backbone need image_states: pooled")
+            raise ValueError(
+                "anchors and gallery: backbone need image_states: pooled; give anchor: 0"
+            )
         if self.model is not None and self.tune == "full" and self.dtype != "float32":
             raise ValueError("tune: full trains the weights themselves; use dtype: float32")
         return self
@@ -99,17 +101,17 @@ class InstructCIRLite(Method):
         weight_decay=0.0,
         schedule="cosine",
         warmup_steps=10,
-        epochs=3,
+        epochs=2,
         batch_size=64,
     )
     recipe: ClassVar[Training] = Training(
         optimizer="adamw",
-        lr=0.001,
+        lr=0.004,
         weight_decay=0.0,
         schedule="cosine",
         warmup_steps=5,
-        steps=60,
-        batch_size=32,
+        steps=80,
+        batch_size=16,
     )
     inferred: ClassVar[tuple[str, ...]] = (
         "everything about the data, the frozen parts, LoRA and the recipe",
@@ -275,17 +277,15 @@ class InstructCIRLite(Method):
             plain = self._described(batch.queries.images)
             value = value + instruction_loss(plain, z3, z2, original_id, target_id, weight, tau)
             value = value / 2
-        anchored = self._anchor(z2, targets, weight) + self._anchor(z3, originals, weight)
-        if config.image_targets or self._anchors:
-            seen, kept = self._images(batch.candidates.images, batch)
-            before, kept_too = self._images(batch.queries.images, batch)
-            anchored = anchored + kept + kept_too
-            if config.gallery == "backbone":
-                seen = self._vision[0].feature(batch.candidates.images)
-                before = self._vision[0].feature(batch.queries.images)
+        anchored = self._anchor(both, [*targets, *originals], weight.repeat(2))
+        if config.image_targets:
+            seen = self.image(batch.candidates.images)
+            before = self.image(batch.queries.images)
             shown = instruction_loss(z1, seen, before, target_id, original_id, weight, tau)
             value = value + config.image_targets * shown
-        return value + anchored / 2
+        if self._anchors:
+            anchored = anchored + self._images(batch.queries.images, batch)[1]
+        return value + anchored
 
     def _told(self, captions: Sequence[Sequence[str]], batch: TrainBatch) -> list[str]:
         """One caption of each row; which one turns with the epoch."""

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from methods.core.backbone import Backbone
 
 
-def small_llava(backbone: Backbone, image_tokens: int) -> Any:
+def small_llava(backbone: Backbone, image_tokens: int | None = None) -> Any:
     """`LlavaModel` over the backbone's towers; draws the projector from torch's random state.
 
-    image_tokens: most image tokens of a prompt; they have so many positions behind the text's.
+    image_tokens: of an image, None: all its patches. They have positions behind the text's.
     The token after the vocabulary's last is the image token.
 
     Raises:
@@ -29,6 +29,7 @@ def small_llava(backbone: Backbone, image_tokens: int) -> Any:
     from transformers import CLIPVisionConfig, LlavaConfig, LlavaModel, OPTConfig
 
     vision, text = _towers(backbone)
+    image_tokens = image_tokens or (vision.image_size[0] // vision.patch_size[0]) ** 2
     width, text_width = int(vision.conv1.out_channels), backbone.text.width
     vocabulary, length = int(text.token_embedding.weight.shape[0]), int(text.context_length)
     config = LlavaConfig(
@@ -85,6 +86,7 @@ def _towers(backbone: Backbone) -> tuple[Any, Any]:
         and hasattr(vision, "transformer")
         and getattr(vision, "attn_pool", None) is None
         and isinstance(vision.ln_pre, nn.LayerNorm)
+        and getattr(vision, "pool_type", None) == "tok"
         and vision.image_size[0] == vision.image_size[1]
     )
     blocks = [*vision.transformer.resblocks, *text.transformer.resblocks] if plain else [None]

@@ -71,10 +71,9 @@ def _taken(llava: Any) -> _Side:
 
 def _small(backbone: Backbone, pooled: bool) -> Student:
     tower = backbone.text
-    visual: Any = backbone.model.visual
-    patches = (visual.image_size[0] // visual.patch_size[0]) ** 2
-    count = 1 if pooled else patches
-    llava = small_llava(backbone, count)
+    llava = small_llava(backbone, 1 if pooled else None)
+    seen = llava.config.vision_config
+    count = 1 if pooled else (seen.image_size // seen.patch_size) ** 2
     vision_width, width = llava.config.vision_config.hidden_size, tower.width
     llava.multi_modal_projector = nn.Sequential(
         nn.Linear(vision_width, HIDDEN * width), nn.GELU(), nn.Linear(HIDDEN * width, width)

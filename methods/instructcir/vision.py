@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from methods.core.backbone import Backbone
 from methods.instructcir import reading
 
-MADE = 2  # image states made up for each real one
-
 
 @dataclass(frozen=True)
 class Vision:
@@ -74,7 +72,7 @@ def named(*parts: object) -> str:
 
 
 def noisy(vision: Vision, states: Tensor, rows: Tensor, epoch: int, spread: float) -> Tensor:
-    """MADE * b made-up pooled states near and between the real ones (b, dim).
+    """Made-up pooled states (b, dim) around and between the real ones (b, dim).
 
     x -> m + u (x - m) + spread * s * n with u uniform in 0..1 and n normal, drawn for each (row,
     epoch); m and s are bias and scale of the tower's last norm, about the mean and spread of its
@@ -83,9 +81,6 @@ def noisy(vision: Vision, states: Tensor, rows: Tensor, epoch: int, spread: floa
     norm = vision.model.vision_tower.post_layernorm
     middle, scale = norm.bias.to(states), norm.weight.abs().to(states)
     draws = [np.random.default_rng([epoch, row]) for row in rows.tolist()]
-    made = []
-    for _ in range(MADE):
-        share = torch.tensor([draw.random() for draw in draws]).to(states)[:, None]
-        noise = torch.tensor(np.stack([draw.standard_normal(vision.dim) for draw in draws]))
-        made.append(middle + share * (states - middle) + spread * scale * noise.to(states))
-    return torch.cat(made)
+    share = torch.tensor([draw.random() for draw in draws]).to(states)[:, None]
+    noise = torch.tensor(np.stack([draw.standard_normal(vision.dim) for draw in draws]))
+    return middle + share * (states - middle) + spread * scale * noise.to(states)

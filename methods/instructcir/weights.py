@@ -29,6 +29,7 @@ def transformers() -> Any:
         import transformers
     except ImportError as error:
         raise WeightsError(f"{error}; run pip install 'promptgrid[mllm]'") from error
+    transformers.utils.logging.disable_progress_bar()
     return transformers
 
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from bench.batches import Dealt
+from bench.embed import Images
 from bench.embed import batch as as_batch
 from bench.features import image_features
 from bench.learn import lesson, training_batches, training_pairs
+from bench.pixels import Pixels
 from bench.train import Engine, train
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import Task
@@ -16,6 +18,7 @@ from methods.core.backbone import Backbone
 from methods.core.config import Training
 from methods.core.contract import Method, TaskInfo
 from methods.core.registry import registered
+from tests.llava import released
 
 TASK_NAMES = {
     "classification": "classification",
@@ -32,7 +35,24 @@ def build(name: str, task: Task, backbone: Backbone) -> Method:
     kind = registered()[name]
     names = tuple(c.text or "" for c in task.train.candidates)
     classes = names if task.kind == "classification" else ()
-    return kind(kind.Config(), backbone, TaskInfo(task.kind, classes, task.templates))
+    options = {"model": str(released()), "dtype": "float32"} if name == "instructcir" else {}
+    config = kind.Config.model_validate(options)
+    return kind(config, backbone, TaskInfo(task.kind, classes, task.templates))
+
+
+def images_of(method: Method, dataset: Dataset, features: object) -> Images:
+    """Image ids -> what the method takes for them."""
+    if method.frozen_images is not None:
+        transform, encode = method.frozen_images.transform, method.frozen_images.encode_pixels
+        return lambda ids: encode(torch.stack([transform(i) for i in dataset.images(ids)]))
+    if method.pixels:
+        return Pixels(dataset, method.transform, "cpu").at
+    return features.at  # type: ignore[attr-defined]
+
+
+def described(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """A caption for each image."""
+    return {name: (f"a picture of {name}",) for name in dataset.reader.index}
 
 
 @pytest.fixture
@@ -57,10 +77,11 @@ def test_outputs_are_unit_norm(
 ) -> None:
     task = tiny_dataset.task(TASK_NAMES[kind])
     method = build(name, task, tiny_backbone)
+    images = images_of(method, tiny_dataset, features)
     for part in task.evaluate:
         for encode, rows in ((method.query, part.queries), (method.candidate, part.candidates)):
-            out = encode(as_batch(rows, features.at)).detach()  # type: ignore[attr-defined]
-            assert out.shape == (len(rows), tiny_backbone.dim) and out.dtype == torch.float32
+            out = encode(as_batch(rows, images)).detach()
+            assert out.shape == (len(rows), method.dim) and out.dtype == torch.float32
             torch.testing.assert_close(out.norm(dim=1), torch.ones(len(rows)))
 
 
@@ -76,8 +97,9 @@ def test_two_steps_move_only_its_own_parameters_and_lower_the_loss(
         before = {k: v.clone() for k, v in method.state_dict().items()}
         pairs = training_pairs(task, task.train.queries)
         rows = len(pairs)
-        method.begin_training(lesson(task, pairs, {}))
-        batch = training_batches(method, task, pairs, features.at, 1, Engine())  # type: ignore[attr-defined]
+        method.begin_training(lesson(task, pairs, described(tiny_dataset)))
+        images = images_of(method, tiny_dataset, features)
+        batch = training_batches(method, task, pairs, images, 1, Engine())
         curves.append(train(method, RECIPE, 1, rows, batch, 1, Engine()))
         whole = Dealt(torch.arange(rows).numpy(), torch.ones(rows).numpy(), 1.0)
         with torch.no_grad():
@@ -101,8 +123,8 @@ def test_state_saves_and_loads_to_equal_embeddings(
         for parameter in method.parameters():
             parameter.add_(torch.randn_like(parameter))
     fresh.load_state_dict(method.state_dict())
-    part = task.evaluate[0]
+    part, images = task.evaluate[0], images_of(method, tiny_dataset, features)
     for encode in ("query", "candidate"):
         rows = part.queries if encode == "query" else part.candidates
-        batch = as_batch(rows, features.at)  # type: ignore[attr-defined]
+        batch = as_batch(rows, images)
         assert torch.equal(getattr(method, encode)(batch), getattr(fresh, encode)(batch))
