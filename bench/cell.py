@@ -68,7 +68,9 @@ def run_cell(
         method = build_method(cell, backbone, data.task).to(engine.device)
         method.load_learned(found.method.learned())
     clock.lap("train")
-    scored = score(method, data.task, data.images(method), data.missing, engine)
+    scored = score(
+        method, data.task, data.images(method), data.missing, engine, data.gallery(method)
+    )
     clock.lap("score")
     if engine.world_size > 1:
         dist.barrier()

@@ -1,8 +1,9 @@
-"""Frozen image features: computed once per (backbone, dataset), kept as a memory-mapped file.
+"""Frozen image features: computed once per (encoder, dataset), kept as a memory-mapped file.
 
-Rows are unit-norm float32, sorted by image id: a dataset's digest does not depend on the order of
-its images, so the file that is shared under that digest must not either. `ViewFeatures` are the
-same of random crops, of the few images that a cell learns from.
+The encoder is the backbone (rows are unit-norm then) or a method's own. Rows are float32, sorted
+by image id: a dataset's digest does not depend on the order of its images, so the file that is
+shared under that digest must not either. `ViewFeatures` are the same of random crops, of the few
+images that a cell learns from.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
@@ -24,8 +25,9 @@ from torch import Tensor
 from bench.gather import ALONE, gather, on_all_ranks
 from bench.pixels import Look, crops, looked_at
 from bench.train import Engine
+from data_recipes.core import strict_json
 from data_recipes.core.dataset import Dataset
-from methods.core.backbone import Backbone
+from methods.core.contract import Encoder
 
 BATCH = 64
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -56,26 +58,32 @@ class ViewFeatures:
 
 
 def image_features(
-    dataset: Dataset, backbone: Backbone, cache: Path, engine: Engine = ALONE
+    dataset: Dataset,
+    encoder: Encoder,
+    cache: Path,
+    engine: Engine = ALONE,
+    only: Collection[str] | None = None,
 ) -> ImageFeatures:
-    """Features of all images of a dataset, from `cache` or computed into it.
+    """Features of all images of a dataset (or `only` of these ids), from `cache` or made there.
 
     With several ranks all call it, and each computes its share. Two processes that come at the
     same moment both compute and one file wins: equal bytes.
     """
-    ids = sorted(dataset.reader.index)
+    ids = sorted(dataset.reader.index if only is None else {*only} & dataset.reader.index.keys())
 
     def look(_: str, image: Image.Image) -> Tensor:
-        return backbone.transform(image)[None]
+        return encoder.transform(image)[None]
 
-    identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:by-id"
-    features = _stored(dataset, backbone, cache, identity, ids, look, (), engine)
+    identity = f"{encoder.digest}:{dataset.manifest.digest}:fp32:by-id"
+    if only is not None:
+        identity += f":{strict_json.digest(ids)}"
+    features = _stored(dataset, encoder, cache, identity, ids, look, (), engine)
     return ImageFeatures(features, {image_id: number for number, image_id in enumerate(ids)})
 
 
 def view_features(
     dataset: Dataset,
-    backbone: Backbone,
+    encoder: Encoder,
     cache: Path,
     ids: Iterable[str],
     seed: int,
@@ -89,15 +97,15 @@ def view_features(
     ids = sorted(set(ids))
     named = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     numbers = [(number,) for number in range(views)]
-    look = crops(backbone.transform, seed, dict.fromkeys(ids, numbers))
-    identity = f"{backbone.digest}:{dataset.manifest.digest}:fp32:crop-flip:{seed}:{views}:{named}"
-    features = _stored(dataset, backbone, cache, identity, ids, look, (views,), engine)
+    look = crops(encoder.transform, seed, dict.fromkeys(ids, numbers))
+    identity = f"{encoder.digest}:{dataset.manifest.digest}:fp32:crop-flip:{seed}:{views}:{named}"
+    features = _stored(dataset, encoder, cache, identity, ids, look, (views,), engine)
     return ViewFeatures(features, {image_id: number for number, image_id in enumerate(ids)})
 
 
 def _stored(
     dataset: Dataset,
-    backbone: Backbone,
+    encoder: Encoder,
     cache: Path,
     identity: str,
     ids: list[str],
@@ -108,9 +116,9 @@ def _stored(
     """Features (N, *looks, D) of the looks of `ids`, from the file that `identity` names."""
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = cache / f"{name}.npy"
-    shape = (len(ids), *looks, backbone.dim)
+    shape = (len(ids), *looks, encoder.dim)
     if not on_all_ranks(path.is_file(), engine):
-        features = _compute(dataset, backbone, ids, look, max(1, BATCH // prod(looks)), engine)
+        features = _compute(dataset, encoder, ids, look, max(1, BATCH // prod(looks)), engine)
         features = features.reshape(shape)
         if engine.rank == 0:
             _write(path, features)
@@ -118,11 +126,11 @@ def _stored(
         if not path.is_file():  # this rank's machine has a cache of its own
             _write(path, features)
         del features
-    return _read(path, shape).to(backbone.device)
+    return _read(path, shape).to(encoder.device)
 
 
 def _compute(
-    dataset: Dataset, backbone: Backbone, ids: list[str], look: Look, size: int, engine: Engine
+    dataset: Dataset, encoder: Encoder, ids: list[str], look: Look, size: int, engine: Engine
 ) -> Array:
     """Features (N, n, D) of each image's n looks, rows in the order of `ids`.
 
@@ -140,7 +148,7 @@ def _compute(
                 rows.append(rows[-1])
                 continue
             batch = torch.stack([look for _, look in islice(images, part.stop - part.start)])
-            rows.append(backbone.encode_pixels(batch.flatten(0, 1)).view(*batch.shape[:2], -1))
+            rows.append(encoder.encode_pixels(batch.flatten(0, 1)).view(*batch.shape[:2], -1))
         return torch.cat(rows)
 
     gathered = gather(encode, len(order), size, engine, everywhere=True)

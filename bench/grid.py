@@ -118,9 +118,14 @@ class Grid:
                 return
         described = self._described(entry, home) if training is not None else None
         on = None if origin is None else origin.origin(whole)
-        drawn = [
-            self._cell(entry, place, training, draw, on, described, after=after) for draw in draws
-        ]
+        try:
+            drawn = [
+                self._cell(entry, place, training, draw, on, described, after=after)
+                for draw in draws
+            ]
+        except ValueError as error:  # weights of the method's own that cannot be read
+            self._say(f"{name}: {error}")
+            return
         try:
             built = _shapes(build_method(drawn[0], self.backbone, place.task))
             if origin is not None:
@@ -154,7 +159,11 @@ class Grid:
             return None
         described = self._described(entry, place)
         on = place.origin(whole=True)
-        cell = self._cell(entry, place, recipe, (0, 0), on, described, stage=True)
+        try:
+            cell = self._cell(entry, place, recipe, (0, 0), on, described, stage=True)
+        except ValueError as error:
+            self._say(f"{name}: {error}")
+            return None
         if cell.key not in self.stages:
             try:
                 method = build_method(cell, self.backbone, place.task)
@@ -206,6 +215,7 @@ class Grid:
         stage: bool = False,
     ) -> Cell:
         kind = registered_method(entry.name)
+        weights = kind.weights_digest(kind.Config.model_validate(entry.config))
         return Cell(
             method=entry.name,
             config=entry.options(),
@@ -213,6 +223,7 @@ class Grid:
             sources={
                 "method": keys.source_digest(kind.__module__),
                 "engine": keys.engine_digest(),
+                **({} if weights is None else {"weights": weights}),
             },
             dataset=place.dataset,
             dataset_digest=place.digest,

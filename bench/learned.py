@@ -17,7 +17,7 @@ from bench.cell_spec import Cell
 from bench.learn import learn
 from bench.loaded import Data, Inputs
 from bench.train import Engine
-from data_recipes.core.model import Task
+from data_recipes.core.model import DataError, Task
 from methods.core.backbone import Backbone
 from methods.core.contract import Method, TaskInfo
 from methods.core.registry import method as registered_method
@@ -93,7 +93,12 @@ def build_method(cell: Cell, backbone: Backbone, task: Task) -> Method:
     """The cell's method over `backbone`. Seed torch before: parameters may start random."""
     kind = registered_method(cell.method)
     info = TaskInfo(kind=task.kind, class_names=task.class_names, templates=task.templates)
-    return kind(kind.Config.model_validate(cell.config), backbone, info)
+    config = kind.Config.model_validate(cell.config)
+    if kind.weights_digest(config) != cell.sources.get("weights"):
+        raise DataError(
+            f"method {cell.method!r}: its weights are not those of the plan; start the study again"
+        )
+    return kind(config, backbone, info)
 
 
 def _known(trained: Pool, training_key: str, engine: Engine) -> Trained | None:

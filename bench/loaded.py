@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from data_recipes.core.model import DataError, Task
 from data_recipes.core.remote import place
 from data_recipes.core.write import file_sha256
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
-from methods.core.contract import Method
+from methods.core.contract import Encoder, Method
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Data:
 
     def images(self, method: Method) -> Images:
         """Image ids -> what the method takes for them: features or pixels. All ranks ask."""
+        if method.frozen_images is not None:
+            return self.inputs.encoded(self.dataset, method.frozen_images).at
         if method.pixels:
             return self.pixels(method).at
         return self.inputs.features(self.folder, self.digest).at
@@ -63,6 +65,14 @@ class Data:
         return view_features(
             self.dataset, inputs.backbone(), Path(inputs.cache), ids, seed, count, inputs.engine
         )
+
+    def gallery(self, method: Method) -> Images:
+        """Image ids -> what the method takes for candidates of the evaluated parts."""
+        if method.frozen_gallery is None:
+            return self.images(method)
+        parts = self.task.evaluate
+        only = {c.image for part in parts for c in part.candidates if c.image is not None}
+        return self.inputs.encoded(self.dataset, method.frozen_gallery, only).at
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,12 @@ class Inputs:
     def features(self, folder: str, digest: str) -> ImageFeatures:
         """The frozen features of a dataset's images; all ranks ask."""
         return _features(folder, digest, self.spec, self.engine, self.backbone_digest, self.cache)
+
+    def encoded(
+        self, dataset: Dataset, encoder: Encoder, only: Collection[str] | None = None
+    ) -> ImageFeatures:
+        """A method's own frozen values of a dataset's images; all ranks ask."""
+        return image_features(dataset, encoder, Path(self.cache), self.engine, only)
 
 
 @lru_cache(maxsize=2)

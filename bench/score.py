@@ -73,6 +73,7 @@ def score(
     images: Images,
     missing: AbstractSet[str] = frozenset(),
     engine: Engine = ALONE,
+    gallery: Images | None = None,
 ) -> Score | None:
     """Score `method` on every evaluated part of `task`.
 
@@ -80,6 +81,7 @@ def score(
 
     images: image ids -> what the method takes for them (features or pixels).
     missing: ids of images that the dataset lacks.
+    gallery: the same for candidates, where that differs.
 
     Raises:
         NotFiniteError: an embedding holds NaN or infinity.
@@ -88,7 +90,10 @@ def score(
     rules = protocol(task.protocol)
     method.eval()
     known: dict[tuple[str, ...], Tensor] = {}
-    embedded = {p.name: _embed(method, p, images, missing, engine, known) for p in task.evaluate}
+    gallery = gallery or images
+    embedded = {
+        p.name: _embed(method, p, images, gallery, missing, engine, known) for p in task.evaluate
+    }
     if engine.rank != 0:
         return None
     similarity = pairwise(method)
@@ -205,6 +210,7 @@ def _embed(
     method: Method,
     part: RetrievalTask,
     images: Images,
+    gallery: Images,
     missing: AbstractSet[str],
     engine: Engine,
     known: dict[tuple[str, ...], Tensor],
@@ -219,21 +225,25 @@ def _embed(
     # A method may treat the list of classes as one (a class-specific context does).
     size = len(asked.candidates) if method.task.kind == "classification" else BATCH
     kind = type(method)
-    shared = kind.query is Method.query and kind.candidate is Method.candidate
+    same = kind.query is Method.query and kind.candidate is Method.candidate
+    shared = same and gallery is images
 
-    def features(encode: Encode, rows: Sequence[Query | Candidate], size: int) -> Tensor:
+    def features(
+        encode: Encode, rows: Sequence[Query | Candidate], given: Images, size: int
+    ) -> Tensor:
         alone = shared and all(row.image and row.text is None for row in rows)
         ids = tuple(row.image or "" for row in rows) if alone else ()
         found = known.get(ids)
         if found is None:
-            found = embed(encode, rows, images, size, engine)
+            found = embed(encode, rows, given, size, engine)
         if alone:
             known[ids] = found
         return found
 
     with torch.no_grad():
-        queries = features(method.query, asked.queries, BATCH)
-        return Embedded(asked, queries, features(method.candidate, asked.candidates, size))
+        queries = features(method.query, asked.queries, images, BATCH)
+        candidates = features(method.candidate, asked.candidates, gallery, size)
+        return Embedded(asked, queries, candidates)
 
 
 def pairwise(method: Method) -> Similarity | None:

@@ -24,6 +24,7 @@ from methods.core.backbone import Backbone, BackboneSpec, load_backbone
 from methods.core.config import MethodConfig, Training
 from methods.core.contract import Method, TaskInfo
 from methods.core.registry import registered
+from tests.llava import released
 from tests.tiny import DESCRIPTIONS, TINY_SPEC
 
 TASK_OF: dict[TaskKind, str] = {
@@ -50,7 +51,9 @@ class Setting:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-SETTINGS: dict[str, Setting] = {}
+SETTINGS: dict[str, Setting] = {
+    "instructcir": Setting(lambda _: {"model": str(released()), "dtype": "float32"}),
+}
 
 
 def setting(name: str) -> Setting:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -89,6 +90,25 @@ class TaskInfo:
     templates: tuple[str, ...] = ()
 
 
+class Encoder(Protocol):
+    """A fixed function of an image; its values are computed once for a dataset and kept on disk.
+
+    digest: of all that decides the values. dim: numbers of one image. A `Backbone` is one.
+    """
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def transform(self) -> Callable[[Image.Image], Tensor]: ...
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) of `transform` -> (B, dim) float32."""
+        ...
+
+
 class Method(nn.Module, ABC):
     """Base of all methods.
 
@@ -145,6 +165,24 @@ class Method(nn.Module, ABC):
     def describes(cls, config: MethodConfig, kind: TaskKind) -> bool:
         """Whether training needs descriptions (of classes or images) beside the dataset's own."""
         return False
+
+    @classmethod
+    def weights_digest(cls, config: MethodConfig) -> str | None:
+        """sha256 of weights read beside the backbone's, a part of a cell's identity; None: none.
+
+        Raises ValueError where they cannot be read.
+        """
+        return None
+
+    @property
+    def frozen_images(self) -> Encoder | None:
+        """What images reach the method as, instead of pixels or the backbone's features."""
+        return None
+
+    @property
+    def frozen_gallery(self) -> Encoder | None:
+        """Where set, candidate images reach `image` encoded by it: a gallery is encoded once."""
+        return None
 
     @property
     def backbone(self) -> Backbone:

@@ -83,8 +83,13 @@ def test_it_is_given_pixels_or_features(name: str, kind: TaskKind, world: World)
     data = world.data(name, kind)
     ids = data.task.training().image_ids()[:2]
     given = data.images(method)(ids)
-    if method.pixels:
-        pictures = data.dataset.images(ids)
+    pictures = data.dataset.images(ids)
+    if method.frozen_images is not None:
+        encoder = method.frozen_images
+        pixels = torch.stack([encoder.transform(p) for p in pictures])
+        torch.testing.assert_close(given, encoder.encode_pixels(pixels))
+        assert given.shape == (2, encoder.dim)
+    elif method.pixels:
         assert torch.equal(given, torch.stack([method.transform(p) for p in pictures]))
         assert given.shape[:2] == (2, 3)
     else:
