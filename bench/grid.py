@@ -24,8 +24,9 @@ from methods.core.registry import method as registered_method
 
 @dataclass(frozen=True)
 class Target:
-    """One task of one built dataset."""
+    """One task of one built dataset. named: as the study names it."""
 
+    named: str
     dataset: str
     digest: str
     task: Task
@@ -63,7 +64,7 @@ class Grid:
             name, _, wanted = text.partition("/")
             dataset = open_dataset(self.data_root / name)
             task = dataset.task(wanted or None)
-            place = Target(name, dataset.manifest.digest, task)
+            place = Target(text, name, dataset.manifest.digest, task)
             if place.title in found:
                 self.errors.append(f"{place.title} is listed twice in {where}; remove one")
             dataset.reader  # noqa: B018  # a missing or cut shard is found before any gang starts

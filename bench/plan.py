@@ -43,8 +43,9 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
         grid.source = grid.places([study.source], "source")[0]
     for place in own:
         for entry in study.methods:
-            grid.add(entry, place)
-            grid.add_zero_shots(entry, place)
+            if entry.datasets is None or place.named in entry.datasets:
+                grid.add(entry, place)
+                grid.add_zero_shots(entry, place)
     for place in targets:
         for entry in study.methods:
             if entry.recipe(study.training) is None:
@@ -52,7 +53,9 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
                 continue
             grid.add_zero_shots(entry, place)
             for origin in own:
-                if origin.title != place.title:
+                if origin.title != place.title and (
+                    entry.datasets is None or origin.named in entry.datasets
+                ):
                     grid.add(entry, place, origin)
     if not grid.cells and not grid.errors:
         grid.errors.append(

@@ -40,7 +40,7 @@ from bench.study_checks import (
     entries,
     option_errors,
 )
-from bench.study_file import StudyError, line, read_yaml
+from bench.study_file import StudyError, line, read_yaml, suggest
 from data_recipes.core.remote import Place
 from data_recipes.core.sampler import Draw
 from methods.core.backbone import DEFAULT, BackboneSpec
@@ -59,7 +59,8 @@ class MethodEntry(_Strict):
     """One method of a study, perhaps with options.
 
     label: its name in tables (default: name). training: over the method's recipe and the study's
-    changes to it. stage_training: over the recipe of its stage.
+    changes to it. stage_training: over the recipe of its stage. datasets: those of the study's
+    `datasets` that it learns on; None: all of them.
     """
 
     name: str = fields.identity()
@@ -67,6 +68,7 @@ class MethodEntry(_Strict):
     config: dict[str, Any] = fields.identity(default_factory=dict)
     training: dict[str, Any] = fields.identity(default_factory=dict)
     stage_training: dict[str, Any] = fields.identity(default_factory=dict)
+    datasets: list[str] | None = fields.identity(default=None, min_length=1)
 
     @field_validator("name")
     @classmethod
@@ -197,6 +199,17 @@ class Study(_Strict):
                 f"{', '.join(staged)}: trains a stage on another dataset first; name it with "
                 "`source:`, for example `source: openmoji-source/captions`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _own_datasets_are_listed(self) -> Study:
+        for number, entry in enumerate(self.methods):
+            for name in entry.datasets or ():
+                if name not in self.datasets:
+                    raise ValueError(
+                        f"methods.{number} ({entry.name}).datasets: {name!r} is not one of the "
+                        f"study's `datasets`{suggest(name, self.datasets)}"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -147,10 +147,12 @@ def test_runtime_fields_of_a_study_give_the_same_cells(tiny_data: Path, name: st
 @pytest.mark.parametrize("name", MethodEntry.model_fields)
 def test_fields_of_an_entry_follow_their_marks(tiny_data: Path, name: str, learners: None) -> None:
     other = {"name": "coop", "label": "x", "config": {"n_ctx": 3}}
-    other |= {"training": {"lr": 0.1}, "stage_training": {"lr": 0.1}}
+    other |= {"training": {"lr": 0.1}, "stage_training": {"lr": 0.1}, "datasets": ["tiny"]}
     base = {"datasets": ["tiny"], "shots": [1], "seeds": [1], "source": "tiny/image-text"}
     if name == "name":
         base |= {"shots": [0, 1]}
+    if name == "datasets":
+        base |= {"datasets": ["tiny", "tiny/composed"]}
     before = planned(tiny_data, methods=[{"name": "staged-coop"}], **base)
     after = planned(tiny_data, methods=[{"name": "staged-coop", name: other[name]}], **base)
     same = keys_of(before) == keys_of(after)
@@ -205,3 +207,29 @@ def test_a_study_without_any_fitting_pair_is_refused(tiny_data: Path, tmp_path: 
     )
     with pytest.raises(StudyError, match="no method of the study fits"):
         plan(study, tiny_data, tmp_path)
+
+
+def test_an_entry_learns_on_the_datasets_that_it_names(tiny_data: Path) -> None:
+    study: dict[str, Any] = {
+        "datasets": ["tiny", "tiny/composed"],
+        "evaluate_on": ["tiny/image-text"],
+        "methods": [
+            {"name": "coop", "label": "here", "datasets": ["tiny/composed"]},
+            {"name": "coop", "config": {"n_ctx": 2}},
+        ],
+    }
+    found = {
+        (c.variant or c.method, c.trained_on.task if c.trained_on else c.task, c.task)
+        for c in planned(tiny_data, **study).cells
+    }
+    assert found == {
+        ("here", "composed", "composed"),
+        ("here", "composed", "image-text"),
+        ("coop", "classification", "classification"),
+        ("coop", "classification", "image-text"),
+        ("coop", "composed", "composed"),
+        ("coop", "composed", "image-text"),
+    }
+    study["methods"] = [{"name": "coop", "datasets": ["tiny/compose"]}]
+    with pytest.raises(ValueError, match=r"is not one of.*Did you mean: tiny/composed"):
+        planned(tiny_data, **study)
