@@ -226,12 +226,15 @@ class AAPE(Method):
             return super().similarity(queries, candidates)
         rows = max(1, min(len(queries), PAIR_VALUES // self.dim))
         columns = max(1, PAIR_VALUES // (rows * self.dim))
-        blocks = []
-        for x in torch.split(queries, rows):
+        # Into one tensor: small pieces that stay between large ones that go would fragment memory.
+        scores = queries.new_empty(len(queries), len(candidates))
+        for top in range(0, len(queries), rows):
+            x = queries[top : top + rows]
             made = self.h(x)
-            parts = [self._cosine(x, made, w) for w in torch.split(candidates, columns)]
-            blocks.append(torch.cat(parts, dim=1))
-        return torch.cat(blocks)
+            for left in range(0, len(candidates), columns):
+                found = self._cosine(x, made, candidates[left : left + columns])
+                scores[top : top + rows, left : left + columns] = found
+        return scores
 
     def _cosine(self, x: Tensor, made: Tensor, classes: Tensor) -> Tensor:
         """x, h(x): (b, D); w: (c, D) -> (b, c)."""

@@ -112,6 +112,22 @@ def test_scores_in_chunks_equal_the_double_loop(
     assert max(sizes) <= max(values, 16) and sum(sizes) == 7 * 5 * 16
 
 
+def test_gradients_flow_through_chunks(
+    tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    images = torch.nn.functional.normalize(torch.randn(7, 16), dim=-1)
+    classes = torch.nn.functional.normalize(torch.randn(5, 16), dim=-1)
+    found = []
+    for values in (40, 2**22):
+        monkeypatch.setattr(aape, "PAIR_VALUES", values)
+        method = build(tiny_backbone)
+        (method.similarity(images, classes) ** 2).sum().backward()
+        found.append([p.grad for p in method.parameters()])
+    torch.testing.assert_close(found[0], found[1])
+    assert all(grad is not None and bool(grad.any()) for grad in found[0])
+
+
 def test_h_alone_stands_for_the_image(tiny_backbone: Backbone) -> None:
     method = build(tiny_backbone, h_only=True)
     images = torch.nn.functional.normalize(torch.randn(3, 16), dim=-1)
