@@ -105,9 +105,11 @@ def descriptions(config: type[BaseModel]) -> dict[str, str]:
         for entry, end in zip(entries, ends, strict=True)
         for one in entry.group(1).split(", ")
     }
+    told = list(found.values())
     for one in config.model_fields.keys() - found.keys():
-        named = [said for said in found.values() if re.search(rf"\b{re.escape(one)}\b", said)]
-        found |= {one: said for said in named[:1]}
+        named = [said for said in told if re.search(rf"\b{re.escape(one)}\b", said)]
+        if named:
+            found[one] = named[0]
     return found
 
 
