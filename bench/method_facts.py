@@ -93,18 +93,24 @@ def options(config: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def descriptions(config: type[BaseModel]) -> dict[str, str]:
-    """Option -> what the docstring says of it."""
+    """Option -> what the docstring says of it; of one without an entry, the entry that names it."""
     if not config.model_fields:
         return {}
     text = " ".join((config.__doc__ or "").split())
     name = "(?:" + "|".join(map(re.escape, config.model_fields)) + ")"
     entries = [*re.finditer(rf"(?<![\w.])({name}(?:, {name})*): ", text)]
     ends = [*(entry.start() for entry in entries), len(text)][1:]
-    return {
+    found = {
         one: text[entry.end() : end].strip()
         for entry, end in zip(entries, ends, strict=True)
         for one in entry.group(1).split(", ")
     }
+    told = list(found.values())
+    for one in config.model_fields.keys() - found.keys():
+        named = [said for said in told if re.search(rf"\b{re.escape(one)}\b", said)]
+        if named:
+            found[one] = named[0]
+    return found
 
 
 def type_name(annotation: Any) -> str:

@@ -45,7 +45,9 @@ def published(name: str) -> tuple[Study, list[Training]]:
 def test_the_studies_show_the_published_recipe(name: str) -> None:
     study, recipes = published(name)
     assert (study.shots, study.seeds, study.few_shot) == ([1, 2, 4, 8, 16], [1, 2, 3], "coop")
-    changed = {"precision"} if name == "coop-paper" else {"precision", "epochs"}
+    changed = (
+        {"precision", "augment"} if name == "coop-paper" else {"precision", "augment", "epochs"}
+    )
     assert study.training.keys() == changed
     assert len(set(map(repr, recipes))) == 1 and recipes[0].precision == "fp16"
     assert {e.name for e in study.methods} == {"zero-shot", "coop"}

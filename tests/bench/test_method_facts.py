@@ -24,11 +24,12 @@ WIDTH = 128  # of the embedded backbone's token embeddings
 
 
 class NeedyConfig(MethodConfig):
-    """path: where the weights are. n_ctx, depth: how much of
+    """path: where the weights are, in `dtype`. n_ctx, depth: how much of
     it: and so on.
     """
 
     path: str
+    dtype: str = "half"
     n_ctx: int = 4
     depth: Literal["deep", "shallow"] | None = None
     silent: list[int] = Field(default_factory=lambda: [1])
@@ -94,7 +95,8 @@ def test_options_have_types_defaults_and_what_the_docstring_says() -> None:
 
     said = "how much of it: and so on."
     assert options(NeedyConfig) == [
-        entry("path", "str", None, True, "where the weights are."),
+        entry("path", "str", None, True, "where the weights are, in `dtype`."),
+        entry("dtype", "str", "half", False, "where the weights are, in `dtype`."),
         entry("n_ctx", "int", 4, False, said),
         entry("depth", "deep | shallow | None", None, False, said),
         entry("silent", "list[int]", [1], False, None),

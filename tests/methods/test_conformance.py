@@ -42,17 +42,18 @@ def taught(world: World) -> object:
 
 
 @torch.no_grad()
-def embeddings(world: World, method: Method, kind: TaskKind) -> list[tuple[Tensor, Tensor]]:
-    """Queries and candidates of each evaluated part, as scoring sees them."""
+def embeddings(world: World, method: Method, kind: TaskKind) -> list[tuple[Tensor, ...]]:
+    """Queries, candidates and scores of each evaluated part, as scoring sees them."""
     method.eval()
     data = world.data(method.name, kind)
     images = data.images(method)
 
-    def both(part: RetrievalTask) -> tuple[Tensor, Tensor]:
-        queries, candidates = as_batch(part.queries, images), as_batch(part.candidates, images)
-        return method.query(queries), method.candidate(candidates)
+    def scored(part: RetrievalTask) -> tuple[Tensor, ...]:
+        queries = method.query(as_batch(part.queries, images))
+        candidates = method.candidate(as_batch(part.candidates, images))
+        return queries, candidates, method.similarity(queries, candidates)
 
-    return [both(part) for part in data.task.evaluate]
+    return [scored(part) for part in data.task.evaluate]
 
 
 @pytest.mark.parametrize("name", registered())
@@ -93,7 +94,7 @@ def test_it_is_given_pixels_or_features(name: str, kind: TaskKind, world: World)
         assert torch.equal(given, torch.stack([method.transform(p) for p in pictures]))
         assert given.shape[:2] == (2, 3)
     else:
-        assert given.shape == (2, world.backbone.dim)
+        assert given.ndim == 2 and len(given) == 2 and given.isfinite().all()
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -101,12 +102,11 @@ def test_outputs_are_unit_norm_and_scores_are_of_pairs(
     name: str, kind: TaskKind, world: World
 ) -> None:
     method = world.build(name, kind)
-    for queries, candidates in embeddings(world, method, kind):
+    for queries, candidates, scores in embeddings(world, method, kind):
         for out in (queries, candidates):
             assert out.shape == (len(out), method.dim) and out.dtype == torch.float32
             torch.testing.assert_close(out.norm(dim=1), torch.ones(len(out)))
         with torch.no_grad():
-            scores = method.similarity(queries, candidates)
             alone = method.similarity(queries[-1:], candidates[:2])
         assert scores.shape == (len(queries), len(candidates)) and scores.isfinite().all()
         torch.testing.assert_close(scores[-1:, :2], alone)
@@ -150,21 +150,18 @@ def test_what_was_learned_is_all_that_scoring_needs(
     assert parameters.keys() == seen.at_first, "end_training leaves what begin_training added"
     assert {k for k, p in parameters.items() if p.requires_grad} <= learned.keys()
     fresh = world.build(name, kind, seed=8)
-    untaught = _seen(world, fresh, kind)
+    untaught = embeddings(world, fresh, kind)
     fresh.load_learned(load(save(learned)))
-    expected = _seen(world, seen.method, kind)
-    assert any(not torch.equal(a, b) for a, b in zip(untaught, expected, strict=True))
-    for a, b in zip(_seen(world, fresh, kind), expected, strict=True):
+    expected = embeddings(world, seen.method, kind)
+    assert any(not torch.equal(a, b) for a, b in zip(_flat(untaught), _flat(expected), strict=True))
+    for a, b in zip(_flat(embeddings(world, fresh, kind)), _flat(expected), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(RuntimeError):
         fresh.load_learned({"another": torch.zeros(1)})
 
 
-@torch.no_grad()
-def _seen(world: World, method: Method, kind: TaskKind) -> list[Tensor]:
-    """All that scoring sees of a method: embeddings and their similarities."""
-    pairs = embeddings(world, method, kind)
-    return [found for q, c in pairs for found in (q, c, method.similarity(q, c))]
+def _flat(parts: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    return [tensor for part in parts for tensor in part]
 
 
 @pytest.mark.parametrize(("name", "kind"), STAGED)
