@@ -200,7 +200,7 @@ def test_an_image_learns_to_retrieve_itself(
     assert found() < 0.5
     batch = training_batches(method, task, pairs, features.at, 1, Engine())
     method.begin_training(lesson(task, pairs, {}))
-    recipe = Training(**{**PromptCLIP.recipe.model_dump(), "steps": 120, "lr": 0.002})
+    recipe = Training(**{**PromptCLIP.recipe.model_dump(), "steps": 180, "lr": 0.002})
     train(method, recipe, 1, len(pairs), batch, 1, Engine())
     method.eval()
     assert found() >= 0.95

@@ -1,0 +1,69 @@
+"""From shots to batches: the images without labels that a method may ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.batches import deal
+from bench.features import image_features
+from bench.learn import training_batches, training_pairs
+from bench.train import Engine
+from data_recipes.core.dataset import Dataset
+from methods.core.backbone import Backbone
+from methods.core.contract import TaskInfo, TrainBatch
+from methods.promptclip import PromptCLIP, PromptCLIPConfig
+
+
+def by_row(batches: list[TrainBatch], wanted: int) -> dict[int, list[int]]:
+    """Row -> the ids of its images without labels, over the ranks' batches."""
+    found: dict[int, list[int]] = {}
+    for batch in batches:
+        assert batch.unlabelled_id is not None
+        ids = batch.unlabelled_id.view(-1, wanted)
+        found |= dict(zip(batch.row.tolist(), ids.tolist(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_images_without_labels_are_equal_on_any_ranks(
+    tiny_dataset: Dataset, tiny_backbone: Backbone, tmp_path: Path, wanted: int
+) -> None:
+    task = tiny_dataset.task("composed")
+    features = image_features(tiny_dataset, tiny_backbone, tmp_path)
+    config = PromptCLIPConfig(aux="unlabelled", aux_images=wanted)
+    method = PromptCLIP(config, tiny_backbone, TaskInfo("composed"))
+    pairs = training_pairs(task, task.training().queries[:7])
+    make = training_batches(method, task, pairs, features.at, 1, Engine())
+
+    def on(ranks: int, epoch: int) -> list[TrainBatch]:
+        return [make(deal(np.arange(7), 1, rank, ranks, epoch)[0]) for rank in range(ranks)]
+
+    alone = on(1, 0)
+    assert by_row(alone, wanted) == by_row(on(2, 0), wanted) == by_row(on(3, 0), wanted)
+    assert by_row(alone, wanted) != by_row(on(1, 1), wanted)
+    names = task.training().image_ids()
+    extra, ids = alone[0].unlabelled, alone[0].unlabelled_id
+    assert extra is not None and extra.images is not None and ids is not None
+    assert len(ids) == 7 * wanted
+    assert torch.equal(extra.images, features.at([names[number] for number in ids.tolist()]))
+    # On the same scale as the references' own ids.
+    reference = alone[0].queries.images
+    assert reference is not None
+    own = [names[number] for number in alone[0].image_id.tolist()]
+    assert torch.equal(reference, features.at(own))
+
+
+def test_a_method_that_wants_none_gets_none(
+    tiny_dataset: Dataset, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    task = tiny_dataset.task("composed")
+    features = image_features(tiny_dataset, tiny_backbone, tmp_path)
+    method = PromptCLIP(PromptCLIPConfig(), tiny_backbone, TaskInfo("composed"))
+    pairs = training_pairs(task, task.training().queries[:3])
+    make = training_batches(method, task, pairs, features.at, 1, Engine())
+    batch = make(deal(np.arange(3), 1, 0, 1)[0])
+    assert batch.unlabelled is None and batch.unlabelled_id is None
