@@ -6,7 +6,7 @@ prompts v and image prompts e guided by them in the two frozen encoders; the tok
 
     w_j = | S(token_j, I_blank) - S(token_j, I) |
 
-on the caption's input tokens; K negatives, one half with another category, one with other
+on the caption's input tokens; K negatives of two kinds, with another category or with other
 attributes; a trainable module after the text encoder; category weights 1 + alpha or 1; and
 L = L_con + L_cate. Everything else is inferred: see `DCAR.inferred` and the options' defaults.
 """

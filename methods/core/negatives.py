@@ -100,25 +100,28 @@ def negatives(
 
 
 def swaps(caption: str, name: str, rivals: Iterable[str]) -> list[str]:
-    """The caption with its class replaced by each rival; none where it does not name its class.
+    """The caption with its class replaced by each rival, wherever it is named; else none.
 
     Who does it is kept: "a man kneeling" becomes "a man farmer", "a man farmer" "a man kneeling".
     """
-    found = _named(name).search(caption) if name else None
-    if found is None:
-        return []
-    who = found["lead"] or found.groupdict().get("who") or ""
-    plural = found["name"].lower().endswith("s") and not name.endswith("s")
+    found = list(_named(name).finditer(caption)) if name else []
     texts = []
-    for rival in rivals:
-        written = rival
-        if who.lower() in GENDERED:
-            written = re.sub(r"\b(?:person|people)\b", who, rival)
-            written = f"{who} {rival}" if written == rival else written
-        if plural and not written.endswith("s"):
-            written += "s"
-        texts.append(_put(caption, found.start(), found.end(), written))
+    for rival in rivals if found else ():
+        text = caption
+        for match in reversed(found):  # from the end, so that places stay what they are
+            text = _put(text, match.start(), match.end(), _as_said(rival, match, name))
+        texts.append(text)
     return texts
+
+
+def _as_said(rival: str, match: re.Match[str], name: str) -> str:
+    """A rival's name with the person and the number of what it takes the place of."""
+    who = match["lead"] or match.groupdict().get("who") or ""
+    if who.lower() in GENDERED:
+        placed = re.sub(r"\b(?:person|people)\b", who, rival)
+        rival = f"{who} {rival}" if placed == rival else placed
+    plural = match["name"].lower().endswith("s") and not name.endswith("s")
+    return f"{rival}s" if plural and not rival.endswith("s") else rival
 
 
 def alterations(caption: str, name: str) -> list[str]:

@@ -56,7 +56,7 @@ class VisionTower:
         """
         pixels = pixels.to(self.device)
         size = CPU_ROWS if pixels.device.type == "cpu" else max(1, len(pixels))
-        return torch.cat([self._encode(part, prompts) for part in pixels.split(size)])
+        return torch.cat([self._encode(part, prompts) for part in torch.split(pixels, size)])
 
     @torch.no_grad()
     def patch_states(self, pixels: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ RIVALS = ("firefighter", "person kneeling", "artist", "OK hand")
         ("the pin cushion flower", "pin-cushion flower", "the artist"),
         ("a mermaid with light skin tone", "merperson", "an artist with light skin tone"),
         ("strawberries", "strawberry", "artists"),
+        ("a bee beside an old bee, two bees", "bee", "an artist beside an old artist, two artists"),
     ],
 )
 def test_the_class_is_found_and_replaced(caption: str, name: str, expected: str) -> None:
