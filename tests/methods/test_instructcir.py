@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,9 @@ def test_bad_weights_end_in_one_clear_error(tmp_path: Path, tiny_data: Path) -> 
     config_file.write_text(config_file.read_text().replace('"llava"', '"qwen2_vl"'))
     with pytest.raises(ValueError, match="model_type 'qwen2_vl'"):
         weights.digest(str(folder))
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ValueError, match=r"pip install 'promptgrid\[mllm\]'"):
+        weights.digest(str(released()))

@@ -26,6 +26,7 @@ from methods.instructcir.lite import InstructCIRLiteConfig
 from methods.instructcir.small import small_llava
 from tests.cells import run_on_ranks, tiny_cells
 from tests.llava import released
+from tests.ranks import on_ranks
 
 QUICK = Training(optimizer="adamw", lr=0.01, schedule="constant", steps=3, batch_size=64)
 
@@ -230,3 +231,32 @@ def test_two_ranks_and_every_zero_stage_give_the_losses_of_one_rank(
     for record in records[1:]:
         assert [v for _, v in record["loss_curve"]] == pytest.approx(expected, rel=1e-5)
         assert record["metrics"] == pytest.approx(records[0]["metrics"])
+
+
+def _share(engine: Engine, given: list[Tensor]) -> tuple[float, list[Tensor]]:
+    """This rank's loss of its rows, and the gradients of its rows (mean over ranks)."""
+    size = -(-len(given[0]) // engine.world_size)
+    rows = slice(engine.rank * size, (engine.rank + 1) * size)
+    own = [tensor[rows].clone() for tensor in given]
+    leaves = [tensor.requires_grad_() for tensor in own[:3]]
+    value = instruction_loss(*leaves, *own[3:], tau=0.05)  # type: ignore[call-arg,arg-type]
+    value.backward()
+    return float(value.detach()), [
+        leaf.grad / engine.world_size for leaf in leaves if leaf.grad is not None
+    ]
+
+
+@pytest.mark.slow
+def test_the_loss_and_its_gradients_are_those_of_the_whole_batch_on_two_ranks(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    z = [nn.functional.normalize(torch.randn(6, 8), dim=-1) for _ in range(3)]
+    ids = [torch.tensor([0, 1, 2, 1, 3, 4]), torch.tensor([4, 0, 5, 6, 3, 0])]
+    given = [*z, *ids, torch.tensor([1.0, 1, 1, 1, 1, 0])]
+    value, grads = _share(Engine(), given)
+    found = on_ranks(_share, 2, tmp_path, given)
+    assert sum(loss for loss, _ in found) / 2 == pytest.approx(value, rel=1e-6)
+    for number, grad in enumerate(grads):
+        together = torch.cat([shares[number] for _, shares in found])
+        torch.testing.assert_close(together, grad, rtol=1e-5, atol=1e-6)
