@@ -82,7 +82,6 @@ def train(
         DivergedError: a loss is not finite; names the step.
     """
     deepspeed = start_engine(method, training, rows, engine)
-    parameters = [p for p in method.parameters() if p.requires_grad]
     per_epoch = batches_per_epoch(rows, training.batch_size)
     steps = total_steps(training, shots, per_epoch)
     losses: list[Tensor] = []
@@ -104,7 +103,7 @@ def train(
     curve = torch.stack(losses)
     dist.all_reduce(curve)
     values: list[float] = (curve / engine.world_size).tolist()
-    _collect(deepspeed, parameters, engine)
+    _collect(deepspeed, [*method.parameters()], engine)
     for step, value in enumerate(values):
         if not np.isfinite(value):
             raise DivergedError(
@@ -173,7 +172,10 @@ def start_engine(method: Method, training: Training, rows: int, engine: Engine) 
 
 
 def _collect(deepspeed: Any, parameters: list[torch.nn.Parameter], engine: Engine) -> None:
-    """Leave the whole trained parameters in the method, on every rank, and end the engine."""
+    """Leave the whole parameters in the method, on every rank, and end the engine.
+
+    Stage 3 has cut the frozen ones too, where a method holds any.
+    """
     if engine.zero_stage == 3:
         import deepspeed.runtime.zero.partition_parameters as partition
 

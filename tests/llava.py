@@ -31,10 +31,11 @@ def released() -> Path:
 def save(folder: Path, seed: int = 0, language: str = "phi3") -> None:
     """Write model, tokenizer and processor to `folder`."""
     transformers = pytest.importorskip("transformers")
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokens = Tokenizer(models.BPE(unk_token="<unk>"))
     tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=SPECIAL,

@@ -83,4 +83,5 @@ def noisy(vision: Vision, states: Tensor, rows: Tensor, epoch: int, spread: floa
     draws = [np.random.default_rng([epoch, row]) for row in rows.tolist()]
     share = torch.tensor([draw.random() for draw in draws]).to(states)[:, None]
     noise = torch.tensor(np.stack([draw.standard_normal(vision.dim) for draw in draws]))
-    return middle + share * (states - middle) + spread * scale * noise.to(states)
+    made: Tensor = middle + share * (states - middle) + spread * scale * noise.to(states)
+    return made
