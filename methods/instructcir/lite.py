@@ -13,10 +13,11 @@ The kind of task that the method is built for decides which stage it trains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
+from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -35,6 +36,7 @@ from methods.instructcir.vision import noisy
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj")  # attention
 ADAPTED_MLP = ("gate_proj", "up_proj", "down_proj", "fc1", "fc2")
 DEFAULT_ANCHOR = 50.0
+LARGEST = 2**16  # numbers of one image on disk; CLIP ViT-L's patches are four times as many
 
 
 class InstructCIRLiteConfig(MethodConfig):
@@ -95,6 +97,7 @@ class InstructCIRLite(Method):
     name = "instructcir-lite"
     paper = "after Compositional Image Retrieval via Instruction-Aware Contrastive Learning"
     tasks: ClassVar[frozenset[TaskKind]] = frozenset({"composed", "image_text"})
+    pixels = True
     stage: ClassVar[Training | None] = Training(
         optimizer="adamw",
         lr=0.005,
@@ -169,9 +172,14 @@ class InstructCIRLite(Method):
         return int(self.llava.config.text_config.hidden_size)
 
     @property
-    def frozen_images(self) -> Encoder:
-        """The frozen vision tower's states."""
-        return self._vision[0]
+    def frozen_images(self) -> Encoder | None:
+        """The frozen vision tower's states; None where they are too large to keep on disk."""
+        return self._vision[0] if self._vision[0].dim <= LARGEST else None
+
+    @property
+    def transform(self) -> Callable[[Image.Image], Tensor]:
+        """Of the vision tower."""
+        return self._vision[0].transform
 
     def learned(self) -> dict[str, Tensor]:
         """What is trained: adapters and projector, or the whole language model."""
@@ -190,6 +198,8 @@ class InstructCIRLite(Method):
 
     def _read(self, prompts: Sequence[str], states: Tensor | None) -> Tensor:
         rows = self.words.rows(prompts, self.backbone.device)
+        if states is not None and states.ndim == 4:
+            states = self._vision[0].encode_pixels(states)
         shaped = None if states is None else self._vision[0].shaped(states)
         state = last_state(self.llava, rows, shaped)
         if self.ret_proj is not None:
@@ -197,7 +207,7 @@ class InstructCIRLite(Method):
         return nn.functional.normalize(state.float(), dim=-1)
 
     def image(self, images: Tensor) -> Tensor:
-        """Gallery images, as frozen states (B, dim of `frozen_images`): (B, D) unit-norm."""
+        """Gallery images, as frozen states (B, dim of `frozen_images`) or pixels: (B, D)."""
         if self.config.gallery == "backbone":
             return self._vision[0].feature(images)
         return self._described(images)

@@ -28,7 +28,7 @@ from tests.cells import run_on_ranks, tiny_cells
 from tests.llava import released
 from tests.ranks import on_ranks
 
-QUICK = Training(optimizer="adamw", lr=0.01, schedule="constant", steps=3, batch_size=64)
+QUICK = Training(optimizer="adamw", lr=0.002, schedule="constant", steps=3, batch_size=64)
 
 
 def lite(backbone: Backbone, kind: str = "composed", **options: object) -> InstructCIRLite:
@@ -45,7 +45,7 @@ def taught(
     pairs = training_pairs(task, task.training().queries)
     captions = {i: (f"a picture of {i}", f"one {i}") for i in dataset.reader.index}
     method.begin_training(lesson(task, pairs, captions))
-    images = image_features(dataset, method.frozen_images, cache).at
+    images = image_features(dataset, method._vision[0], cache).at
     deal = training_batches(method, task, pairs, images, 1, Engine())
     curve = train(method, recipe, 1, len(pairs), deal, 1, Engine())
     whole = Dealt(torch.arange(len(pairs)).numpy(), torch.ones(len(pairs)).numpy(), 1.0)
@@ -80,7 +80,7 @@ def test_the_small_model_is_the_backbones_towers(
 
 def test_padding_and_the_batch_change_nothing(tiny_backbone: Backbone) -> None:
     method = lite(tiny_backbone)
-    states, texts = torch.randn(3, method.frozen_images.dim), ["a", "a b c d", "make it blue now"]
+    states, texts = torch.randn(3, method._vision[0].dim), ["a", "a b c d", "make it blue now"]
     with torch.no_grad():
         together = method.compose(states, texts)
         alone = [method.compose(states[n : n + 1], texts[n : n + 1]) for n in range(3)]
@@ -150,7 +150,7 @@ def test_stage_one_carries_into_stage_two_and_only_what_is_trained_is_kept(
     assert all(torch.equal(frozen[name], first.state_dict()[name]) for name in frozen)
     second = lite(tiny_backbone)
     second.load_learned(learned)
-    states = torch.randn(2, second.frozen_images.dim)
+    states = torch.randn(2, second._vision[0].dim)
     assert torch.equal(second.image(states), first.image(states))
     curve, _ = taught(second, tiny_dataset, tmp_path)
     assert curve[-1] < curve[0]
@@ -191,6 +191,18 @@ def test_a_model_by_path_trains_with_lora(
     assert curve[-1] < curve[0] and method.dim == 48
     adapted = {name.split(".lora_")[0].split(".")[-1] for name in method.learned()}
     assert {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"} <= adapted
+
+
+def test_states_too_large_for_the_disk_are_made_from_pixels(
+    tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = lite(tiny_backbone, image_states="patches", anchor=0.0)
+    vision = method.frozen_images
+    assert vision is not None
+    monkeypatch.setattr("methods.instructcir.lite.LARGEST", vision.dim - 1)
+    assert method.frozen_images is None and method.pixels
+    pixels = torch.randn(3, 3, 32, 32)
+    assert torch.equal(method.image(pixels), method.image(vision.encode_pixels(pixels)))
 
 
 def test_wrong_options_and_data_without_captions_are_refused(
