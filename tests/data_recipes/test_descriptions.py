@@ -15,7 +15,7 @@ from data_recipes.core.dataset import check_dataset, open_dataset
 from data_recipes.core.descriptions import DESCRIPTIONS, read_descriptions
 from data_recipes.core.model import DataError
 from tests.shelves import Shelf, http_server
-from tests.tiny import DescribedRecipe, TinyRecipe, descriptions
+from tests.tiny import DESCRIPTIONS, DescribedRecipe, TinyRecipe
 
 
 class Told(TinyRecipe):
