@@ -129,7 +129,7 @@ def test_one_method_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_table_has_a_row_for_each_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registered(), "needy", Needy)
-    text = page(width=400)
+    text = page(width=4000)
     for name, kind in registered().items():
         (row,) = [line for line in text.splitlines() if line.startswith(f"│ {name} ")]
         assert (kind.paper in row) and ("trains nothing" in row) == (not kind.trains)

@@ -232,6 +232,7 @@ def test_the_embedded_study_is_sound(tmp_path: Path) -> None:
     with pytest.raises(StudyError) as caught:
         load_study(DEMO, tmp_path)
     known = set(study_datasets(DEMO))
-    assert {OpenMojiRoles.name, OpenMojiComposed.name, OpenMojiMulti.name} == known
+    used = (OpenMojiRoles, OpenMojiComposed, OpenMojiMulti, OpenMojiSource)
+    assert {recipe.name for recipe in used} == known
     assert all("is not built in" in line for line in caught.value.errors)
     assert all(any(name in line for name in known) for line in caught.value.errors)

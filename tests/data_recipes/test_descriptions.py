@@ -12,7 +12,8 @@ from fsspec.implementations.http import HTTPFileSystem
 
 from data_recipes.core.build import build_dataset
 from data_recipes.core.dataset import check_dataset, open_dataset
-from data_recipes.core.descriptions import DESCRIPTIONS, read_descriptions
+from data_recipes.core.descriptions import DESCRIPTIONS as FILE
+from data_recipes.core.descriptions import read_descriptions
 from data_recipes.core.model import DataError
 from tests.shelves import Shelf, http_server
 from tests.tiny import DESCRIPTIONS, DescribedRecipe, TinyRecipe
@@ -74,7 +75,7 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, message: str) 
 
 def test_they_are_built_into_the_dataset_and_read_back(described: Path) -> None:
     dataset = open_dataset(described)
-    assert dataset.descriptions == descriptions()
+    assert dataset.descriptions == DESCRIPTIONS
     assert check_dataset(described) == []
 
 
@@ -84,17 +85,15 @@ def test_the_digest_stays_and_a_dataset_without_any_has_no_file(
     bare, told = open_dataset(tiny_data / "tiny"), open_dataset(described)
     assert bare.manifest.digest == told.manifest.digest
     assert bare.descriptions == {} and bare.manifest.descriptions_sha256 is None
-    assert not (tiny_data / "tiny" / DESCRIPTIONS).exists()
+    assert not (tiny_data / "tiny" / FILE).exists()
     assert told.manifest.descriptions_sha256 is not None
 
 
 def test_equal_descriptions_give_equal_files(described: Path, tmp_path: Path) -> None:
-    backwards = dict(reversed(descriptions().items()))
+    backwards = dict(reversed(DESCRIPTIONS.items()))
     manifest = build_dataset(Told(backwards), tmp_path / "tiny")
     assert manifest == open_dataset(described).manifest
-    assert (tmp_path / "tiny" / DESCRIPTIONS).read_bytes() == (
-        described / DESCRIPTIONS
-    ).read_bytes()
+    assert (tmp_path / "tiny" / FILE).read_bytes() == (described / FILE).read_bytes()
 
 
 def test_a_manifest_of_before_descriptions_is_read(copy: Path) -> None:
@@ -106,14 +105,14 @@ def test_a_manifest_of_before_descriptions_is_read(copy: Path) -> None:
 
 def test_a_rebuild_keeps_or_removes_the_file(copy: Path) -> None:
     build_dataset(DescribedRecipe(), copy)
-    assert open_dataset(copy).descriptions == descriptions()
+    assert open_dataset(copy).descriptions == DESCRIPTIONS
     build_dataset(TinyRecipe(), copy)
-    assert not (copy / DESCRIPTIONS).exists() and check_dataset(copy) == []
+    assert not (copy / FILE).exists() and check_dataset(copy) == []
 
 
 @pytest.mark.parametrize("damage", ["gone", "changed"])
 def test_a_damaged_file_is_noticed(copy: Path, damage: str) -> None:
-    path = copy / DESCRIPTIONS
+    path = copy / FILE
     path.unlink() if damage == "gone" else path.write_text('{"cat": ["a"]}')
     assert check_dataset(copy) == [f"{path}: missing or different from the manifest"]
     with pytest.raises(DataError, match=r"different from the manifest; build the dataset again"):
@@ -132,17 +131,17 @@ def shelf(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 
 def test_a_remote_dataset_brings_them_along(shelf: Shelf) -> None:
     dataset = open_dataset(f"{shelf.url}/tiny")
-    assert dataset.descriptions == descriptions()
-    assert (dataset.folder / DESCRIPTIONS).is_file()
+    assert dataset.descriptions == DESCRIPTIONS
+    assert (dataset.folder / FILE).is_file()
     assert check_dataset(f"{shelf.url}/tiny") == []
 
 
 def test_another_file_behind_http_is_refused_and_not_kept(copy: Path, shelf: Shelf) -> None:
-    (copy / DESCRIPTIONS).write_text('{"red_square": ["a red square."]}')
+    (copy / FILE).write_text('{"red_square": ["a red square."]}')
     with pytest.raises(DataError) as caught:
         open_dataset(f"{shelf.url}/tiny")
     assert str(caught.value) == (
-        f"{shelf.url}/tiny/{DESCRIPTIONS}: missing or different from the manifest; copy the "
+        f"{shelf.url}/tiny/{FILE}: missing or different from the manifest; copy the "
         "dataset there again"
     )
     assert not list((copy.parent / "cache").glob("**/manifest.json"))
