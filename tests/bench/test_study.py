@@ -9,7 +9,12 @@ import pytest
 from bench.cli import DEMO
 from bench.study import RunOptions, Study, load_study, study_datasets
 from bench.study_file import StudyError
-from data_recipes.openmoji import OpenMojiComposed, OpenMojiMulti, OpenMojiRoles
+from data_recipes.openmoji import (
+    OpenMojiComposed,
+    OpenMojiMulti,
+    OpenMojiRoles,
+    OpenMojiSource,
+)
 from tests.tiny import TINY_SPEC
 
 SOUND = """
