@@ -26,6 +26,7 @@ from data_recipes.core.model import TaskKind
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig
 from methods.core.contract import Method, TaskInfo
+from methods.core.shared_prefix import Packing, pack
 
 
 class CoOpConfig(MethodConfig):
@@ -67,15 +68,14 @@ class CoOpConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where words and context vectors stand in N prompts of at most L tokens.
+    """N prompts as sources: a token id, or -1 - j for context vector j (of all classes' together).
 
-    words: (N, L) token ids, 0 at context places. place: (N, L, M) one-hot, which context vector.
-    end: (N,) position of the end-of-text token.
+    prefix: (P,) what all prompts begin with. rests: (T,) what follows in each, packed.
     """
 
-    words: Tensor
-    place: Tensor
-    end: Tensor
+    prefix: Tensor
+    rests: Tensor
+    packing: Packing
 
 
 class CoOp(Method):
@@ -144,25 +144,31 @@ class CoOp(Method):
                 f"{m} context tokens and the text {texts[ends.index(max(ends))]!r} need {length} "
                 f"tokens; the backbone takes {tower.context_length}. Lower n_ctx"
             )
-        words = torch.zeros(len(texts), length, dtype=torch.long)
-        place = torch.zeros(len(texts), length, m)
         before = {"end": m, "middle": m // 2, "front": 0}[self.config.class_token_position]
+        shared = 1 if self.config.class_specific else 1 + before
+        prompts = []
         for row, (end, name_end) in enumerate(zip(ends, name_ends, strict=True)):
-            # Order of sources: -1 - j is context vector j, else a position in the plain text.
-            context = [-1 - j for j in range(m)]
-            order = [0, *context[:before], *range(1, name_end)]
-            order += [*context[before:], *range(name_end, end + 1)]
-            for column, source in enumerate(order):
-                if source < 0:
-                    place[row, column, -1 - source] = 1
-                else:
-                    words[row, column] = ids[row, source]
-        device = tower.device
-        end_positions = torch.tensor(ends) + m
-        layout = _Layout(words.to(device), place.to(device), end_positions.to(device))
+            first = row * m if self.config.class_specific else 0
+            context = [-1 - first - j for j in range(m)]
+            words = ids[row, : end + 1].tolist()
+            named_part = [words[0], *context[:before], *words[1:name_end]]
+            prompts.append([*named_part, *context[before:], *words[name_end:]])
+        packing = pack([len(prompt) - shared for prompt in prompts])
+        rests = torch.tensor([source for prompt in prompts for source in prompt[shared:]])
+        layout = _Layout(
+            torch.tensor(prompts[0][:shared]).to(tower.device),
+            rests[packing.order].to(tower.device),
+            packing.to(tower.device),
+        )
         if named:  # the class list is the same in every step; captions are not
             self._known = {tuple(texts): layout}
         return layout
+
+    def _embed(self, sources: Tensor) -> Tensor:
+        """Sources (T,) -> word embeddings and context vectors (T, width)."""
+        words = self.backbone.text.embed(sources.clamp(min=0))
+        context = self.ctx.flatten(0, -2)[(-1 - sources).clamp(min=0)]
+        return torch.where(sources[:, None] < 0, context, words)
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Class names or captions behind the learned context: (N, D) unit-norm.
@@ -176,10 +182,8 @@ class CoOp(Method):
                 "class_specific: false to evaluate on new classes"
             )
         layout, tower = self._layout(texts), self.backbone.text
-        context = layout.place.to(self.ctx.dtype) @ self.ctx  # (N, L, width), zero at words
-        is_context = layout.place.any(dim=-1, keepdim=True)
-        embeddings = torch.where(is_context, context, tower.embed(layout.words))
-        return tower.encode(embeddings, layout.end)
+        prefix, rests = self._embed(layout.prefix), self._embed(layout.rests)
+        return tower.encode_behind(prefix, rests, layout.packing)
 
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """Late fusion, (1 - w) * image + w * prompted text, renormalised: (B, D)."""

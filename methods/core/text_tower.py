@@ -14,6 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from methods.core.shared_prefix import Packing, shareable, states_behind
+
 # From this many texts on, they are grouped by length: the shorter half, the next third, the rest.
 SMALLEST_GROUPED = 64
 GROUP_ENDS = (0.5, 0.85)
@@ -92,6 +94,26 @@ class TextTower:
         groups = order.tensor_split([int(len(order) * share) for share in GROUP_ENDS])
         features = torch.cat([self._encode(embeddings[rows], end[rows], deep) for rows in groups])
         return features[order.argsort()]
+
+    def encode_behind(self, prefix: Tensor, rests: Tensor, packing: Packing) -> Tensor:
+        """Features (N, D), unit-norm, of N prompts that all begin with the same P embeddings.
+
+        prefix: (P, width), with the start-of-text token. rests: (T, width), what follows in each
+        prompt up to its end-of-text token, packed. The prefix runs once (`shared_prefix`), unless
+        the tower's blocks are of an unknown kind: then each prompt runs whole.
+        """
+        tower, count = self._tower, len(prefix)
+        if not shareable(tower.transformer):
+            whole = packing.unpacked(prefix, rests)
+            return self.encode(whole, packing.lengths + count - 1)
+        positions = tower.positional_embedding
+        states = states_behind(
+            tower.transformer.resblocks,
+            prefix + positions[:count],
+            rests + positions[count + packing.position],
+            packing,
+        )
+        return self._project(states)
 
     def _encode(self, embeddings: Tensor, end: Tensor, deep: Tensor | None) -> Tensor:
         x = self._states(embeddings[:, : int(end.max()) + 1], deep)
