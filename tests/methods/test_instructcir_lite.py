@@ -15,6 +15,7 @@ from bench.batches import Dealt
 from bench.features import image_features
 from bench.learn import lesson, training_batches, training_pairs
 from bench.train import Engine, train
+from data_recipes.core.build import build_dataset
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import DataError
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
@@ -27,6 +28,7 @@ from methods.instructcir.small import small_llava
 from tests.cells import run_on_ranks, tiny_cells
 from tests.llava import released
 from tests.ranks import on_ranks
+from tests.tiny import DescribedRecipe
 
 QUICK = Training(optimizer="adamw", lr=0.002, schedule="constant", steps=3, batch_size=64)
 
@@ -227,19 +229,22 @@ def test_a_resnet_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_and_every_zero_stage_give_the_losses_of_one_rank(
-    tiny_data: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("task", "ways"), [("image-text", [(1, 0), (1, 3)]), ("composed", [(1, 0), (2, 2), (2, 3)])]
+)
+def test_ranks_and_zero_stages_give_the_losses_of_one_rank(
+    task: str, ways: list[tuple[int, int]], tmp_path: Path
 ) -> None:
+    """Stage 1 as a cell of its own; stage 2 in a cell that trains its stage 1 in place."""
+    build_dataset(DescribedRecipe(), tmp_path / "tiny")
     recipe = {"schedule": "constant", "steps": 4, "lr": 0.01, "batch_size": 5}
-    methods = [{"name": "instructcir-lite", "training": {**recipe, "optimizer": "adamw"}}]
-    cells = tiny_cells(
-        tiny_data, tmp_path, datasets=["tiny/image-text"], methods=methods, training={}
-    )
-    records = [
-        run_on_ranks(cells, ranks, stage, tmp_path)[0]
-        for ranks, stage in ((1, 0), (2, 2), (2, 3), (1, 3))
-    ]
+    entry = {"name": "instructcir-lite", "training": recipe, "stage_training": recipe}
+    study = {"datasets": [f"tiny/{task}"], "source": "tiny/image-text", "methods": [entry]}
+    cells = tiny_cells(tmp_path, tmp_path / "cache", training={}, **study)
+    assert [cell.stage for cell in cells] == [True, False]
+    records = [run_on_ranks(cells[1:], ranks, stage, tmp_path)[0] for ranks, stage in ways]
     expected = [value for _, value in records[0]["loss_curve"]]
+    assert len(expected) == 4
     for record in records[1:]:
         assert [v for _, v in record["loss_curve"]] == pytest.approx(expected, rel=1e-5)
         assert record["metrics"] == pytest.approx(records[0]["metrics"])
