@@ -51,8 +51,10 @@ def trainable(kind: type[Method]) -> tuple[int | None, str | None, str | None]:
     """Number of trainable parameters over the embedded backbone, the task, or why there is none.
 
     The method is built with its default options for the first kind of task that it does, with
-    `CLASSES` where it classifies.
+    `CLASSES` where it classifies; one that trains nothing is not built, for it may fetch gigabytes.
     """
+    if not kind.trains:
+        return 0, None, None
     tasks = [task for task in KINDS if task in kind.tasks]
     try:
         config = kind.Config()

@@ -69,7 +69,10 @@ class InstructCIR(Method):
     """
 
     name = "instructcir"
-    paper = "Compositional Image Retrieval via Instruction-Aware Contrastive Learning (2412.05756)"
+    paper = (
+        "Compositional Image Retrieval via Instruction-Aware Contrastive Learning "
+        "(arXiv 2412.05756)"
+    )
     tasks: ClassVar[frozenset[TaskKind]] = frozenset({"composed", "image_text"})
     trains = False
     pixels = True
