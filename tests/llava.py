@@ -17,6 +17,10 @@ TEMPLATE = (
     "<s>{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] "
     "+ '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
+PARTS = TEMPLATE.replace(
+    "message['content']",
+    "(message['content'] | map(attribute='text', default='<image>\n') | join)",
+)
 SPECIAL = ["<unk>", "<s>", "<|user|>", "<|assistant|>", "<|end|>", "<image>", "<pad>"]
 
 
@@ -28,8 +32,8 @@ def released() -> Path:
     return folder
 
 
-def save(folder: Path, seed: int = 0, language: str = "phi3") -> None:
-    """Write model, tokenizer and processor to `folder`."""
+def save(folder: Path, seed: int = 0, language: str = "phi3", kind: str = "Llava") -> None:
+    """Write model, tokenizer and processor to `folder`. kind: "Llava", or "LlavaNext"."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -55,8 +59,8 @@ def save(folder: Path, seed: int = 0, language: str = "phi3") -> None:
         image_size=28,
         patch_size=14,
     )
-    kind = {"phi3": transformers.Phi3Config, "llama": transformers.LlamaConfig}[language]
-    text = kind(
+    of_text = {"phi3": transformers.Phi3Config, "llama": transformers.LlamaConfig}[language]
+    text = of_text(
         vocab_size=len(tokenizer),
         hidden_size=48,
         intermediate_size=96,
@@ -68,25 +72,30 @@ def save(folder: Path, seed: int = 0, language: str = "phi3") -> None:
         bos_token_id=1,
         eos_token_id=4,
     )
-    config = transformers.LlavaConfig(
+    grid = {} if kind == "Llava" else {"image_grid_pinpoints": [[28, 56], [56, 28]]}
+    config = getattr(transformers, f"{kind}Config")(
         vision_config=vision,
         text_config=text,
         image_token_index=SPECIAL.index("<image>"),
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
+        **grid,
     )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    model = transformers.LlavaForConditionalGeneration(config)
+    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
     torch.random.set_rng_state(state)
     model.save_pretrained(folder)
     sizes = {"crop_size": {"height": 28, "width": 28}, "size": {"shortest_edge": 28}}
-    processor = transformers.LlavaProcessor(
-        image_processor=transformers.CLIPImageProcessor(**sizes),
+    images = (
+        transformers.CLIPImageProcessor if kind == "Llava" else transformers.LlavaNextImageProcessor
+    )
+    processor = getattr(transformers, f"{kind}Processor")(
+        image_processor=images(**sizes, **grid),
         tokenizer=tokenizer,
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
+        chat_template=TEMPLATE if kind == "Llava" else PARTS,
     )
     processor.save_pretrained(folder)

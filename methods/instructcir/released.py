@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,7 +22,7 @@ from data_recipes.core.model import TaskKind
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig
 from methods.core.contract import Encoder, Method, TaskInfo
-from methods.instructcir import weights
+from methods.instructcir import generic, weights
 from methods.instructcir.prompts import GALLERY, Words, chat_words, query_prompt
 from methods.instructcir.reading import last_state, patches
 
@@ -31,10 +31,15 @@ BATCH = 16  # prompts of a large model at once
 
 
 class InstructCIRConfig(MethodConfig):
-    """model: folder or hub name of LLaVA-class weights. dtype: of its weights and activations."""
+    """model: folder or hub name of weights: LLaVA-class, or any `AutoModelForImageTextToText`.
+
+    dtype: of its weights and activations. image_size: side of the square image that a model of
+        another class than LLaVA is given; its own processor goes on from there.
+    """
 
     model: str = Field(default=RELEASED, min_length=1)
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    image_size: int = Field(default=384, ge=16)
 
 
 class Gallery:
@@ -49,7 +54,7 @@ class Gallery:
     def digest(self) -> str:
         """Of weights, dtype and prompt; the image preprocessing is among the weights' files."""
         config = self._method.config
-        told = f"{weights.digest(config.model)}:{config.dtype}:{GALLERY}"
+        told = f"{weights.digest(config.model)}:{config.dtype}:{GALLERY}:{config.image_size}"
         return hashlib.sha256(told.encode()).hexdigest()
 
     @property
@@ -78,6 +83,7 @@ class InstructCIR(Method):
     pixels = True
     inferred: ClassVar[tuple[str, ...]] = (
         "captions in image-text retrieval are read without an instruction, in the chat format",
+        "models of another class than LLaVA: their own chat template and image processing",
     )
     Config = InstructCIRConfig
 
@@ -85,7 +91,10 @@ class InstructCIR(Method):
         super().__init__(config, backbone, task)
         self.config = config
         self._llava, self._processor = weights.config_and_processor(config.model)
-        self.words: Words = chat_words(self._processor, self._llava)
+        # None: another class, read through its own processor.
+        self.words: Words | None = None
+        if self._llava.model_type == "llava":
+            self.words = chat_words(self._processor, self._llava)
 
     @classmethod
     def weights_digest(cls, config: MethodConfig) -> str | None:
@@ -96,11 +105,13 @@ class InstructCIR(Method):
     @property
     def dim(self) -> int:
         """Width of the language model."""
-        return int(self._llava.text_config.hidden_size)
+        return int(self._llava.get_text_config().hidden_size)
 
     @property
     def transform(self) -> Callable[[Image.Image], Tensor]:
-        """The processor's own: plain CLIP preprocessing, no targetpad."""
+        """The processor's own (LLaVA: plain CLIP preprocessing, no targetpad), or a square."""
+        if self.words is None:
+            return partial(generic.square, side=self.config.image_size)
         processor = self._processor.image_processor
 
         def pixels(image: Image.Image) -> Tensor:
@@ -137,7 +148,11 @@ class InstructCIR(Method):
         found = []
         for start in range(0, len(prompts), BATCH):
             part = slice(start, start + BATCH)
-            states = None if pixels is None else patches(model, pixels[part].to(device))
+            own = None if pixels is None else pixels[part]
+            if self.words is None:
+                found.append(generic.last_states(model, self._processor, prompts[part], own))
+                continue
+            states = None if own is None else patches(model, own.to(device))
             found.append(last_state(model, self.words.rows(prompts[part], device), states))
         return nn.functional.normalize(torch.cat(found), dim=-1)
 

@@ -38,6 +38,10 @@ def student(model: str | None, dtype: str, pooled: bool, backbone: Backbone) -> 
     if model is None:
         return _small(backbone, pooled)
     config, processor = weights.config_and_processor(model)
+    if config.model_type != "llava":
+        raise weights.WeightsError(
+            f"{model}: model_type {config.model_type!r}; only the LLaVA class ('llava') is trained"
+        )
     llava = weights.load(model, dtype, backbone.device)
     words = chat_words(processor, config)
 

@@ -80,9 +80,11 @@ def _check(where: Path) -> None:
         kind = json.loads((where / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError) as error:
         raise WeightsError(f"{where}/config.json: {error}; is this a model's folder?") from error
-    if kind != "llava":
+    known = transformers().models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if kind not in known:
         raise WeightsError(
-            f"{where}/config.json: model_type {kind!r}; InstructCIR is of the LLaVA class ('llava')"
+            f"{where}/config.json: model_type {kind!r} is none that reads an image with a text; "
+            "InstructCIR is of the LLaVA class ('llava')"
         )
     if not list(where.glob("*.safetensors")):
         raise WeightsError(
@@ -92,7 +94,7 @@ def _check(where: Path) -> None:
 
 
 def config_and_processor(model: str) -> tuple[Any, Any]:
-    """transformers' LlavaConfig and LlavaProcessor.
+    """transformers' config and processor of the model, LlavaConfig and LlavaProcessor for one.
 
     Raises:
         WeightsError: a file is missing or not of this kind.
@@ -110,7 +112,7 @@ def config_and_processor(model: str) -> tuple[Any, Any]:
 
 
 def load(model: str, dtype: str, device: str | torch.device) -> Any:
-    """The `LlavaModel` (without the language model's head), frozen, in eval mode.
+    """The model (a `LlavaModel`, say) without its language model's head, frozen, in eval mode.
 
     Raises:
         WeightsError: the weights do not fill the model; transformers would draw the rest randomly.
@@ -132,4 +134,4 @@ def load(model: str, dtype: str, device: str | torch.device) -> Any:
     lacking += sorted(map(str, report["mismatched_keys"]))
     if lacking:
         raise WeightsError(f"{where}: weights are missing or misshapen: {', '.join(lacking[:5])}")
-    return whole.model.eval().requires_grad_(False).to(device)
+    return whole.base_model.eval().requires_grad_(False).to(device)

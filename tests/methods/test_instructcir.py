@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms.functional import to_pil_image
 
 pytest.importorskip("transformers")
 
@@ -53,7 +56,7 @@ def test_the_prompts_are_the_released_ones_to_the_letter(tiny_backbone: Backbone
 def test_it_is_the_last_layer_at_the_last_token_as_the_whole_model_gives_it(
     tiny_backbone: Backbone,
 ) -> None:
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("transformers")
     config, processor = weights.config_and_processor(str(released()))
     whole = transformers.AutoModelForImageTextToText.from_pretrained(released()).eval()
     shown = pixels(2)
@@ -188,8 +191,8 @@ def test_bad_weights_end_in_one_clear_error(tmp_path: Path, tiny_data: Path) -> 
     with pytest.raises(ValueError, match="weights are missing or misshapen"):
         weights.load(str(folder), "float32", "cpu")
     config_file = folder / "config.json"
-    config_file.write_text(config_file.read_text().replace('"llava"', '"qwen2_vl"'))
-    with pytest.raises(ValueError, match="model_type 'qwen2_vl'"):
+    config_file.write_text(config_file.read_text().replace('"llava"', '"gpt2"'))
+    with pytest.raises(ValueError, match="model_type 'gpt2' is none that reads an image"):
         weights.digest(str(folder))
 
 
@@ -197,3 +200,37 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ValueError, match=r"pip install 'promptgrid\[mllm\]'"):
         weights.digest(str(released()))
+
+
+def test_a_model_of_another_class_is_read_through_its_own_processor(
+    tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    import transformers
+
+    save(tmp_path, kind="LlavaNext")
+    options = {"model": str(tmp_path), "dtype": "float32", "image_size": 56}
+    config = InstructCIR.Config.model_validate(options)
+    reader = InstructCIR(config, tiny_backbone, TaskInfo("composed")).eval()
+    pictures = [Image.effect_noise((60 + 20 * n, 50), 90).convert("RGB") for n in range(3)]
+    pixels = torch.stack([reader.transform(picture) for picture in pictures])
+    assert pixels.shape == (3, 3, 56, 56)
+    texts = ["make it blue", "make it red, with three small squares on it", "x"]
+    queries = reader.compose(pixels, texts)
+    for found in (queries, reader.image(pixels), reader.text(texts)):
+        assert found.shape == (3, reader.dim)
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    for row in range(3):  # rows of unequal lengths are padded on the left
+        alone = reader.compose(pixels[row : row + 1], texts[row : row + 1])
+        torch.testing.assert_close(alone[0], queries[row], atol=1e-5, rtol=1e-4)
+    other = reader.compose(pixels, ["make it red", *texts[1:]])
+    assert not torch.allclose(other[0], queries[0], atol=1e-4)
+    # The whole model's own forward of the chat, as its users run it.
+    whole = transformers.AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path)
+    asked = f"<image>\n{query_prompt(texts[0]).removeprefix('<image>')}"
+    told = f"<s><|user|>\n{asked}<|end|>\n<|assistant|>\n"
+    inputs = processor(text=told, images=to_pil_image(pixels[0]), return_tensors="pt")
+    state = whole(**inputs, output_hidden_states=True).hidden_states[-1][:, -1]
+    torch.testing.assert_close(
+        nn.functional.normalize(state, dim=-1), queries[:1], atol=1e-5, rtol=1e-4
+    )
