@@ -56,7 +56,7 @@ def test_the_prompts_are_the_released_ones_to_the_letter(tiny_backbone: Backbone
 def test_it_is_the_last_layer_at_the_last_token_as_the_whole_model_gives_it(
     tiny_backbone: Backbone,
 ) -> None:
-    pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers")
     config, processor = weights.config_and_processor(str(released()))
     whole = transformers.AutoModelForImageTextToText.from_pretrained(released()).eval()
     shown = pixels(2)
