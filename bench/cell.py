@@ -95,7 +95,7 @@ def run_cell(
         "engine": {**_engine_facts(cell, engine), **found.facts},
         "provenance": provenance(),
         "notes": [
-            *(f"inferred in {cell.method}: {choice}" for choice in method.inferred),
+            *(f"inferred: {choice}" for choice in method.inferred),
             *method.remarks,
             *found.notes,
             *(f"data: {line}" for line in data.dataset.manifest.warnings),
