@@ -79,7 +79,7 @@ class Grid:
         recipe = entry.recipe(self.study.training)
         draws = [(0, 0)]
         if recipe is not None:
-            draws = [(n, s) for n in self.study.shots if n > 0 for s in self.study.seeds]
+            draws = [(n, s) for n in self._shots(entry) if n > 0 for s in self.study.seeds]
         self._add(entry, place, recipe, draws, origin)
 
     def add_zero_shots(self, entry: MethodEntry, place: Target) -> None:
@@ -88,7 +88,7 @@ class Grid:
         For a method with a stage that is its stage, once; else a cell for each seed.
         """
         recipe = entry.recipe(self.study.training)
-        if 0 not in self.study.shots or recipe is None:
+        if 0 not in self._shots(entry) or recipe is None:
             return
         if registered_method(entry.name).stage is not None:
             self._add(entry, place, None, [(0, 0)])
@@ -137,7 +137,7 @@ class Grid:
                 raise ValueError(f"what its stage learns ({after.title}) has another shape here")
         except ValueError as error:
             self.errors.append(f"{name} on {place.title}: {error}")
-        twin = self.cells.get(drawn[0].key)
+        twin = next((self.cells[c.key] for c in drawn if c.key in self.cells), None)
         other = None if twin is None else twin.variant or twin.method
         # What two trainings go on from is one result: it keeps the name of the first.
         shared = training is None and entry.recipe(self.study.training) is not None
@@ -198,6 +198,9 @@ class Grid:
                 f"that training meets lack one); {give}"
             )
         return found
+
+    def _shots(self, entry: MethodEntry) -> list[int]:
+        return self.study.shots if entry.shots is None else entry.shots
 
     def _say(self, error: str) -> None:
         """Note an error once, however many cells run into it."""

@@ -59,8 +59,8 @@ class MethodEntry(_Strict):
     """One method of a study, perhaps with options.
 
     label: its name in tables (default: name). training: over the method's recipe and the study's
-    changes to it. stage_training: over the recipe of its stage. datasets: those of the study's
-    `datasets` that it learns on; None: all of them.
+    changes to it. stage_training: over the recipe of its stage. datasets, shots: those of the
+    study's `datasets` that it learns on, and of its `shots`; None: all of them.
     """
 
     name: str = fields.identity()
@@ -69,6 +69,7 @@ class MethodEntry(_Strict):
     training: dict[str, Any] = fields.identity(default_factory=dict)
     stage_training: dict[str, Any] = fields.identity(default_factory=dict)
     datasets: list[str] | None = fields.identity(default=None, min_length=1)
+    shots: list[int] | None = fields.identity(default=None, min_length=1)
 
     @field_validator("name")
     @classmethod
@@ -202,8 +203,14 @@ class Study(_Strict):
         return self
 
     @model_validator(mode="after")
-    def _own_datasets_are_listed(self) -> Study:
+    def _own_datasets_and_shots_are_listed(self) -> Study:
         for number, entry in enumerate(self.methods):
+            for count in entry.shots or ():
+                if count not in self.shots:
+                    raise ValueError(
+                        f"methods.{number} ({entry.name}).shots: {count} is not one of the "
+                        f"study's `shots` {self.shots}"
+                    )
             for name in entry.datasets or ():
                 if name not in self.datasets:
                     raise ValueError(

@@ -147,10 +147,13 @@ def test_runtime_fields_of_a_study_give_the_same_cells(tiny_data: Path, name: st
 @pytest.mark.parametrize("name", MethodEntry.model_fields)
 def test_fields_of_an_entry_follow_their_marks(tiny_data: Path, name: str, learners: None) -> None:
     other = {"name": "coop", "label": "x", "config": {"n_ctx": 3}}
-    other |= {"training": {"lr": 0.1}, "stage_training": {"lr": 0.1}, "datasets": ["tiny"]}
+    other |= {"training": {"lr": 0.1}, "stage_training": {"lr": 0.1}}
+    other |= {"datasets": ["tiny"], "shots": [1]}
     base = {"datasets": ["tiny"], "shots": [1], "seeds": [1], "source": "tiny/image-text"}
     if name == "name":
         base |= {"shots": [0, 1]}
+    if name == "shots":
+        base |= {"shots": [1, 2]}
     if name == "datasets":
         base |= {"datasets": ["tiny", "tiny/composed"]}
     before = planned(tiny_data, methods=[{"name": "staged-coop"}], **base)
@@ -233,3 +236,14 @@ def test_an_entry_learns_on_the_datasets_that_it_names(tiny_data: Path) -> None:
     study["methods"] = [{"name": "coop", "datasets": ["tiny/compose"]}]
     with pytest.raises(ValueError, match=r"is not one of.*Did you mean: tiny/composed"):
         planned(tiny_data, **study)
+
+
+def test_an_entry_has_the_shots_that_it_names(tiny_data: Path) -> None:
+    few = {"name": "coop", "label": "few", "config": {"n_ctx": 2}, "shots": [2]}
+    study: dict[str, Any] = {"methods": [few, "coop"], "shots": [1, 2], "seeds": [1]}
+    found = {(c.variant or c.method, c.shots) for c in planned(tiny_data, **study).cells}
+    assert found == {("few", 2), ("coop", 1), ("coop", 2)}
+    with pytest.raises(StudyError, match="options and training are equal"):
+        planned(tiny_data, **{**study, "methods": ["coop", {**few, "config": {}}]})
+    with pytest.raises(ValueError, match=r"methods.0 \(coop\).shots: 4 is not one of"):
+        planned(tiny_data, **{**study, "methods": [{"name": "coop", "shots": [4]}]})
