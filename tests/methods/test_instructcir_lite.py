@@ -22,7 +22,7 @@ from methods.core.config import Training
 from methods.core.contract import TaskInfo, TrainBatch
 from methods.instructcir import InstructCIRLite
 from methods.instructcir.contrast import instruction_loss
-from methods.instructcir.lite import InstructCIRLiteConfig
+from methods.instructcir.options import InstructCIRLiteConfig
 from methods.instructcir.small import small_llava
 from tests.cells import run_on_ranks, tiny_cells
 from tests.llava import released
