@@ -13,8 +13,8 @@ The kind of task that the method is built for decides which stage it trains.
 Two additions keep the small model near what its backbone knows, which a few hundred drawings and
 64 triplets do not teach: the image's own backbone feature is added to the language model's state
 (`residual`), and query prompts with made-up images and other rows' texts are anchored to the sum of
-the two frozen features. Before stage 2 the method is thus close to a late fusion with text share
-1 / (1 + residual); compare it with image-plus-text at that share, not at 0.5 alone.
+the two frozen features. So the query is taught towards a late fusion with text share
+1 / (1 + residual): compare the method with image-plus-text at that share, not at 0.5 alone.
 """
 
 from __future__ import annotations

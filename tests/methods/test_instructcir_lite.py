@@ -265,10 +265,10 @@ def test_two_ranks_and_every_zero_stage_give_the_losses_of_one_rank(
     tiny_data: Path, tmp_path: Path
 ) -> None:
     recipe = {"schedule": "constant", "steps": 4, "lr": 0.01, "batch_size": 5}
-    methods = [{"name": "instructcir-lite", "training": {**recipe, "optimizer": "adamw"}}]
-    cells = tiny_cells(
-        tiny_data, tmp_path, datasets=["tiny/image-text"], methods=methods, training={}
-    )
+    methods = [{"name": "instructcir-lite", "stage_training": recipe}]
+    place = {"datasets": ["tiny/image-text"], "source": "tiny/image-text"}
+    cells = tiny_cells(tiny_data, tmp_path, methods=methods, training={}, **place)[:1]
+    assert cells[0].stage
     records = [
         run_on_ranks(cells, ranks, stage, tmp_path)[0]
         for ranks, stage in ((1, 0), (2, 2), (2, 3), (1, 3))
