@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from methods.core.config import Training
 from methods.core.contract import TaskInfo, TrainBatch
 from methods.instructcir import InstructCIRLite
 from methods.instructcir.contrast import instruction_loss
-from methods.instructcir.lite import InstructCIRLiteConfig
+from methods.instructcir.options import InstructCIRLiteConfig
 from methods.instructcir.small import small_llava
 from tests.cells import run_on_ranks, tiny_cells
 from tests.llava import released
@@ -114,6 +115,39 @@ def test_the_loss_is_the_plain_double_loop_with_the_unmodified_caption() -> None
     assert float(found) == pytest.approx(expected / rows, rel=1e-5)
     without = instruction_loss(z1, z2, z2, target, target, weight, tau)
     assert float(without) != pytest.approx(expected / rows, rel=1e-3)
+
+
+def test_the_images_own_feature_is_added_and_made_up_queries_are_anchored_to_the_sum(
+    tiny_backbone: Backbone, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    bare, method = lite(tiny_backbone, residual=(0.0, 0.0)), lite(tiny_backbone)
+    vision, texts = method._vision[0], ["make it blue", "a b c"]
+    states = torch.randn(2, vision.dim)
+    own = vision.feature(states)
+    with torch.no_grad():
+        query = nn.functional.normalize(bare.compose(states, texts) + 0.5 * own, dim=-1)
+        shown = nn.functional.normalize(bare.image(states) + 4.0 * own, dim=-1)
+        torch.testing.assert_close(method.compose(states, texts), query, rtol=0, atol=1e-6)
+        torch.testing.assert_close(method.image(states), shown, rtol=0, atol=1e-6)
+    _, batch = taught(method, tiny_dataset, tmp_path)
+    given = batch.queries.images
+    assert given is not None
+    with torch.no_grad():
+        value = float(method._made_up(given, batch))
+        turned = torch.randperm(len(batch.row), generator=torch.Generator().manual_seed(1))
+        moved = replace(batch, row=batch.row[turned], weight=batch.weight[turned])
+        torch.manual_seed(9)  # made up for (row, epoch), whatever the order or the random state
+        assert float(method._made_up(given[turned], moved)) == pytest.approx(value, rel=1e-5)
+        later = replace(batch, epoch=batch.epoch + 1)
+        assert float(method._made_up(given, later)) != pytest.approx(value, rel=1e-5)
+        assert float(method._frozen.norm(dim=1).min()) == pytest.approx(1.0)
+    sharp = Training(optimizer="adamw", lr=0.005, schedule="constant", steps=12, batch_size=64)
+    held = lite(tiny_backbone)
+    taught(held, tiny_dataset, tmp_path, sharp)
+    with torch.no_grad():
+        assert float(held._made_up(given, batch)) < 0.8 * value
+    with pytest.raises(ValidationError, match="two weights of at least 0"):
+        InstructCIRLiteConfig(model="x", residual=(0.5, 4.0))
 
 
 def test_stage_two_is_the_loss_of_its_three_embeddings(
