@@ -26,8 +26,8 @@ def leaderboard_md(
     """The whole leaderboard; `left_out` counts stored records that are not the study's.
 
     withheld: from `withheld.withheld_cells`; they have no number and get a list of their own.
-    stages: from `stages.stage_cells`; they get a table of their own, with the seconds they took.
-    Holds no other times, no paths or host names: the same records give the same bytes.
+    stages: from `stages.stage_cells`; they get a table of their own.
+    Holds no times, no paths or host names: the same records give the same bytes.
     """
     blocks = ["# Leaderboard"]
     tables = grids(board[(board[list(TABLE)] != UNKNOWN).all(axis="columns")])

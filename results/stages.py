@@ -21,12 +21,11 @@ STAGE_COLUMNS = (
     "metric",
     "value",
     "steps",
-    "seconds",
     "trainable_parameters",
     "study",
     "key",
 )
-HEADER = ["method", "source", "score in %", "steps", "seconds", "trained parameters"]
+HEADER = ["method", "source", "score in %", "steps", "trained parameters"]
 ABOUT = (
     "Trained once on a source, before each method's own training; scored on the source's "
     "evaluated part."
@@ -38,8 +37,8 @@ def stage_cells(
 ) -> pd.DataFrame:
     """`STAGE_COLUMNS` of the study's recorded stages, sorted.
 
-    value: of the headline metric, a fraction; None where the targets are withheld. seconds: of
-    the training. expected: the study's cells (see `absent.absent_cells`); None takes all records.
+    value: of the headline metric, a fraction; None where the targets are withheld.
+    expected: the study's cells (see `absent.absent_cells`); None takes all records.
     """
     rows = [
         {
@@ -50,7 +49,6 @@ def stage_cells(
             "metric": record["headline"],
             "value": record["metrics"].get(record["headline"]),
             "steps": len(record["loss_curve"]),
-            "seconds": record["timings"].get("train", 0.0),
             "trainable_parameters": record["trainable_parameters"],
             "study": record["cell"]["study"],
             "key": record["key"],
@@ -71,7 +69,6 @@ def stage_lines(stages: pd.DataFrame) -> list[list[str]]:
             f"{row['dataset']}/{row['task']}",
             _score(row["metric"], row["value"]),
             f"{row['steps']:,}",
-            f"{row['seconds']:.1f}",
             f"{row['trainable_parameters']:,}",
         ]
         for row in stages.to_dict("records")
