@@ -119,7 +119,7 @@ class AAPE(Method):
     tasks: ClassVar[frozenset[TaskKind]] = frozenset({"classification", "image_text"})
     inferred: ClassVar[tuple[str, ...]] = (
         "h and g are bias-free bottlenecks of width 32, from the paper's parameter counts",
-        "a ReLU only inside the bottlenecks, no residual from the class weight",
+        "a ReLU only inside the bottlenecks; no residual from the class weight unless `residual`",
         "no gradient from the distillation to the aggregate",
         "one learned query a class or set of captions; the aggregate starts at the prompts' mean",
         "the aggregator's layer: normalised inputs, 8 heads, feed-forward of 4 D",

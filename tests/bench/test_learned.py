@@ -179,9 +179,8 @@ def test_the_report_has_a_table_of_stages_and_no_other_trace(
     write_report(out, out, expected_cells(planned))
     text = (out / "tables" / "leaderboard.md").read_text()
     assert "Missing" not in text and "left out" not in text and "## tiny/image-text" not in text
-    record = RecordStore(out).read(stage.key)
-    score, seconds = record["metrics"]["recall@1"], record["timings"]["train"]
-    row = f"| staged-coop | tiny/image-text | recall@1 {100 * score:.1f} | 3 | {seconds:.1f} | 64 |"
+    score = RecordStore(out).read(stage.key)["metrics"]["recall@1"]
+    row = f"| staged-coop | tiny/image-text | recall@1 {100 * score:.1f} | 3 | 64 |"
     assert text.endswith(f"{row}\n")
     board = pd.read_csv(out / "tables" / "leaderboard.csv")
     assert set(board["task"]) == {"composed"} and set(board["shots"]) == {0, 2}
