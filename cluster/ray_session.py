@@ -81,7 +81,8 @@ def end_cleaners() -> None:
     """
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if process.cmdline()[0].startswith("ray::PlacementGroupCleaner"):
+            # A process that is ending has no command line.
+            if "".join(process.cmdline()[:1]).startswith("ray::PlacementGroupCleaner"):
                 process.terminate()
 
 
