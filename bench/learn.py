@@ -13,7 +13,7 @@ from bench.embed import batch as as_batch
 from bench.loaded import Data
 from bench.train import Engine, train
 from bench.views import View, as_they_are, query_view
-from data_recipes.core.model import Candidate, Query, Task
+from data_recipes.core.model import Candidate, DataError, Query, Task
 from data_recipes.core.sampler import Draw, coop_few_shot, few_shot, short_groups
 from methods.core.config import Training
 from methods.core.contract import Batch, Lesson, Method, TrainBatch
@@ -37,7 +37,7 @@ def learn(
     shots: None for all training queries (a source dataset). draw: the sampler of the shots.
 
     Raises:
-        DataError: the task has no training split.
+        DataError: the task has no training split, or training needs an image that is missing.
     """
     queries = data.task.training().queries
     notes = []
@@ -53,6 +53,7 @@ def learn(
         if short:
             notes.append(f"{len(short)} group(s) have fewer than {shots} shots: all are used")
     pairs = training_pairs(data.task, drawn)
+    _refuse_missing(data, pairs, method)
     method.begin_training(lesson(data.task, pairs, data.descriptions))
     method.to(engine.device)
     view, said = query_view(method, training, data, [query for query, _ in pairs], seed)
@@ -68,6 +69,19 @@ def training_pairs(task: Task, drawn: Sequence[Query]) -> list[Pair]:
     """Each drawn query with each of its relevant candidates."""
     part = task.training()
     return [(q, part.candidates[part.position[c]]) for q in drawn for c in q.relevant]
+
+
+def _refuse_missing(data: Data, pairs: Sequence[Pair], method: Method) -> None:
+    """A score counts a missing image as a miss; training has no such way."""
+    needed = [image for q, c in pairs for image in (q.image, c.image) if image is not None]
+    if method.unlabelled:
+        needed += data.task.training().image_ids()
+    lost = list(dict.fromkeys(image for image in needed if image in data.missing))
+    if lost:
+        raise DataError(
+            f"{data.folder}: image {lost[0]!r} is missing from the shards and training needs it "
+            f"({len(lost)} such images); build the dataset again with its images"
+        )
 
 
 def lesson(task: Task, pairs: Sequence[Pair], descriptions: Mapping[str, Sequence[str]]) -> Lesson:

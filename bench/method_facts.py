@@ -10,12 +10,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from data_recipes.core.model import TaskKind
+from data_recipes.core.model import TASK_KINDS
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
 from methods.core.contract import Method, TaskInfo
 from methods.core.registry import method as registered_method
 
-KINDS: tuple[TaskKind, ...] = ("classification", "image_text", "composed")
 CLASSES = ("cat", "dog", "horse", "owl")  # of the task that parameters are counted on
 TEMPLATES = ("a photo of a {}.",)
 
@@ -55,7 +54,7 @@ def trainable(kind: type[Method]) -> tuple[int | None, str | None, str | None]:
     """
     if not kind.trains:
         return 0, None, None
-    tasks = [task for task in KINDS if task in kind.tasks]
+    tasks = [task for task in TASK_KINDS if task in kind.tasks]
     try:
         config = kind.Config()
         task = next(task for task in tasks if kind.unfit(config, task) is None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -176,14 +176,6 @@ def folds(parts: Sequence[RetrievalTask], size: int | None) -> list[tuple[Retrie
         )
         for fold in range(len(images) // size)
     ]
-
-
-def _fold(part: RetrievalTask, fold_of: Mapping[str | None, int], number: int) -> RetrievalTask:
-    return replace(
-        part,
-        queries=tuple(q for q in part.queries if fold_of[q.image or q.relevant[0]] == number),
-        candidates=tuple(c for c in part.candidates if fold_of[c.image or c.id] == number),
-    )
 
 
 def clamped(part: RetrievalTask, rankings: Rankings, names: Sequence[str]) -> list[str]:

@@ -79,7 +79,8 @@ def _check(where: Path) -> None:
     try:
         kind = json.loads((where / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{where}/config.json: {error}; is this a model's folder?") from error
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{where}/config.json: {reason}; is this a model's folder?") from error
     known = transformers().models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if kind not in known:
         raise WeightsError(

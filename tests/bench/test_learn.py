@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,17 @@ import torch
 
 from bench.batches import deal
 from bench.features import image_features
-from bench.learn import training_batches, training_pairs
+from bench.learn import learn, training_batches, training_pairs
+from bench.loaded import Data, Inputs
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset
+from data_recipes.core.manifest import Missing
+from data_recipes.core.model import DataError
 from methods.core.backbone import Backbone
+from methods.core.config import Training
 from methods.core.contract import TaskInfo, TrainBatch
 from methods.promptclip import PromptCLIP, PromptCLIPConfig
+from tests.tiny import TINY_SPEC
 
 
 def by_row(batches: list[TrainBatch], wanted: int) -> dict[int, list[int]]:
@@ -67,3 +73,18 @@ def test_a_method_that_wants_none_gets_none(
     make = training_batches(method, task, pairs, features.at, 1, Engine())
     batch = make(deal(np.arange(3), 1, 0, 1)[0])
     assert batch.unlabelled is None and batch.unlabelled_id is None
+
+
+@pytest.mark.parametrize(("aux", "shots"), [("shots", 4), ("unlabelled", 1)])
+def test_a_missing_image_that_training_needs_is_named(
+    tiny_dataset: Dataset, tiny_backbone: Backbone, tmp_path: Path, aux: str, shots: int
+) -> None:
+    task = tiny_dataset.task("composed")
+    lost = Missing(id=task.training().image_ids()[-1], path=None, reason="not there")
+    manifest = tiny_dataset.manifest.model_copy(update={"missing": [lost]})
+    inputs = Inputs(TINY_SPEC, tiny_backbone.digest, "", str(tmp_path), Engine())
+    data = Data(task, replace(tiny_dataset, manifest=manifest), "tiny", inputs, {})
+    config = PromptCLIPConfig.model_validate({"aux": aux})
+    method = PromptCLIP(config, tiny_backbone, TaskInfo("composed"))
+    with pytest.raises(DataError, match=rf"tiny: image '{lost.id}' is missing.*\(1 such"):
+        learn(method, Training(schedule="constant", steps=1), data, shots, 1, Engine())

@@ -13,8 +13,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.method_facts import CLASSES, KINDS, descriptions, facts, options, type_name
-from data_recipes.core.model import TaskKind
+from bench.method_facts import CLASSES, descriptions, facts, options, type_name
+from data_recipes.core.model import TASK_KINDS, TaskKind
 from methods.coop import CoOp, CoOpConfig
 from methods.core.config import MethodConfig, Training
 from methods.core.contract import Method
@@ -61,7 +61,7 @@ def test_facts_are_json_and_follow_the_class(name: str) -> None:
     assert (row["trainable_parameters"] is None) == (row["not_counted"] is not None)
     if row["trainable_parameters"] is not None:
         assert (row["trainable_parameters"] > 0) == kind.trains
-        counted_on = next(k for k in KINDS if k in kind.tasks)
+        counted_on = next(k for k in TASK_KINDS if k in kind.tasks)
         assert row["counted_on"] == (counted_on if kind.trains else None)
 
 
