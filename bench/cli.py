@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli_cache import FEATURES, Cache, cache_app
 from bench.cli_data import SHARDS, build, data_app
 from bench.cli_evaluate import evaluate
 from bench.cli_lists import datasets, methods
 from bench.cli_submit import submit
 from data_recipes.core.model import DataError
+
+if TYPE_CHECKING:
+    from bench.cell_spec import Cell
 
 app = typer.Typer(
     name="promptgrid",
@@ -27,6 +32,7 @@ app = typer.Typer(
     "    promptgrid demo\n\n    promptgrid run studies/coop-variants.yaml --dry-run",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 app.command()(methods)
 app.command()(datasets)
 app.command()(evaluate)
@@ -40,11 +46,6 @@ DataRoot = Annotated[
         help="Folder of the built datasets; s3:// and https:// too.",
     ),
 ]
-Cache = Annotated[
-    Path,
-    typer.Option("--cache", envvar="PROMPTGRID_CACHE", help="Folder of the frozen features."),
-]
-FEATURES = Path("shards/.features")
 DEMO = Path(__file__).with_name("demo.yaml")
 
 
@@ -159,6 +160,7 @@ def _run(
         f"study {study.name}: {len(planned.cells)} cells, {len(planned.cells) - len(todo)} "
         f"recorded in {out}, {len(todo)} to run"
     )
+    _verify_features(cache, todo.values())
     for line in planned.left_out:
         console.print(f"  left out: {line}")
     if dry_run:
@@ -188,6 +190,17 @@ def _run(
             )
         )
         raise typer.Exit(1)
+
+
+def _verify_features(cache: Path, todo: Iterable[Cell]) -> None:
+    """Stop here, before any training, where stored features of these cells are damaged."""
+    from bench.feature_store import verify
+
+    cells = [*todo]
+    datasets = {cell.dataset_digest for cell in cells}
+    datasets |= {cell.trained_on.dataset_digest for cell in cells if cell.trained_on is not None}
+    for encoder in {cell.backbone_digest for cell in cells}:
+        verify(cache, datasets, encoder)
 
 
 def show_report(

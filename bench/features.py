@@ -3,16 +3,15 @@
 The encoder is the backbone (rows are unit-norm then) or a method's own. Rows are float32, sorted
 by image id: a dataset's digest does not depend on the order of its images, so the file that is
 shared under that digest must not either. `ViewFeatures` are the same of random crops, of the few
-images that a cell learns from.
+images that a cell learns from. The files are `bench.feature_store`'s.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bench.feature_store import Array, Identity, Stored
 from bench.gather import ALONE, gather, on_all_ranks
 from bench.pixels import Look, crops, looked_at
 from bench.train import Engine
@@ -30,7 +30,7 @@ from data_recipes.core.dataset import Dataset
 from methods.core.contract import Encoder
 
 BATCH = 64
-Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+ROUND_S = 60.0  # that rank 0 waits for its turn before the others, who wait for it, hear of it
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,26 @@ def image_features(
 ) -> ImageFeatures:
     """Features of all images of a dataset (or `only` of these ids), from `cache` or made there.
 
-    With several ranks all call it, and each computes its share. Two processes that come at the
-    same moment both compute and one file wins: equal bytes.
+    With several ranks all call it, and each computes its share. Of processes that come at the same
+    moment one computes and the others wait for its file.
+
+    Raises:
+        DataError: an image cannot be read, or the file is damaged.
+        OtherRankError: another rank failed.
     """
     ids = sorted(dataset.reader.index if only is None else {*only} & dataset.reader.index.keys())
 
     def look(_: str, image: Image.Image) -> Tensor:
         return encoder.transform(image)[None]
 
-    identity = f"{encoder.digest}:{dataset.manifest.digest}:fp32:by-id"
-    if only is not None:
-        identity += f":{strict_json.digest(ids)}"
+    identity = Identity(
+        kind="images",
+        encoder=encoder.digest,
+        dataset=dataset.manifest.digest,
+        transform="none",
+        precision=precision_of(encoder),
+        rows="all" if only is None else strict_json.digest(ids),
+    )
     features = _stored(dataset, encoder, cache, identity, ids, look, (), engine)
     return ImageFeatures(features, {image_id: number for number, image_id in enumerate(ids)})
 
@@ -92,41 +101,96 @@ def view_features(
 ) -> ViewFeatures:
     """Features of `views` random crops of each of `ids`, kept in a file of their own.
 
-    A view is a function of (seed, image, its number): `bench.augment`.
+    A view is a function of (seed, image, its number): `bench.augment`. Raises as `image_features`.
     """
     ids = sorted(set(ids))
-    named = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     numbers = [(number,) for number in range(views)]
     look = crops(encoder.transform, seed, dict.fromkeys(ids, numbers))
-    identity = f"{encoder.digest}:{dataset.manifest.digest}:fp32:crop-flip:{seed}:{views}:{named}"
+    identity = Identity(
+        kind="views",
+        encoder=encoder.digest,
+        dataset=dataset.manifest.digest,
+        transform=f"crop-flip, seed {seed}, {views} views",
+        precision=precision_of(encoder),
+        rows=strict_json.digest(ids),
+    )
     features = _stored(dataset, encoder, cache, identity, ids, look, (views,), engine)
     return ViewFeatures(features, {image_id: number for number, image_id in enumerate(ids)})
+
+
+def precision_of(encoder: Encoder) -> str:
+    """The precision in which an encoder computes; float32 where it says nothing."""
+    found: str = getattr(encoder, "precision", "fp32")
+    return found
 
 
 def _stored(
     dataset: Dataset,
     encoder: Encoder,
     cache: Path,
-    identity: str,
+    identity: Identity,
     ids: list[str],
     look: Look,
     looks: tuple[int, ...],
     engine: Engine,
 ) -> Tensor:
     """Features (N, *looks, D) of the looks of `ids`, from the file that `identity` names."""
-    name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    path = cache / f"{name}.npy"
     shape = (len(ids), *looks, encoder.dim)
-    if not on_all_ranks(path.is_file(), engine):
-        features = _compute(dataset, encoder, ids, look, max(1, BATCH // prod(looks)), engine)
-        features = features.reshape(shape)
-        if engine.rank == 0:
-            _write(path, features)
-        on_all_ranks(True, engine)  # rank 0 has written
-        if not path.is_file():  # this rank's machine has a cache of its own
-            _write(path, features)
-        del features
-    return _read(path, shape).to(encoder.device)
+    place = Stored(cache, identity, shape, encoder.label, dataset.manifest.name)
+    opened = _Opened(place)
+    if not on_all_ranks(opened.there, engine):
+        with _turn(place, engine):
+            if not on_all_ranks(opened.there, engine):
+                size = max(1, BATCH // prod(looks))
+                features = _compute(dataset, encoder, ids, look, size, engine).reshape(shape)
+                on_all_ranks(partial(opened.write, features, engine.rank == 0), engine)
+                # Other ranks write where their machine has a cache of its own.
+                on_all_ranks(partial(opened.write, features, True), engine)
+                del features
+    return opened.features.to(encoder.device)
+
+
+class _Opened:
+    """A stored array that a rank has opened, once it is there."""
+
+    def __init__(self, place: Stored) -> None:
+        self._place = place
+        self._features: Tensor | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """The array, mapped."""
+        assert self._features is not None, "`there` is asked before"
+        return self._features
+
+    def there(self) -> bool:
+        """Open it, if that was not done and its file is there."""
+        if self._features is None:
+            found = self._place.open()
+            self._features = None if found is None else torch.from_numpy(found)
+        return self._features is not None
+
+    def write(self, features: Array, mine: bool) -> bool:
+        """Where it is `mine` to do so, write the array if it is not there, and open it."""
+        if mine and not self.there():
+            self._place.write(features)
+            self.there()
+        return True
+
+
+@contextmanager
+def _turn(place: Stored, engine: Engine) -> Iterator[None]:
+    """Rank 0 has the turn to compute, and gives it up in the end.
+
+    The others wait for it a round at a time, so that no collective of theirs runs out of time.
+    """
+    turn = place.turn()
+    try:
+        while not on_all_ranks(lambda: engine.rank != 0 or turn.take(ROUND_S), engine):
+            pass
+        yield
+    finally:
+        turn.give()
 
 
 def _compute(
@@ -156,30 +220,3 @@ def _compute(
     row = {image_id: number for number, image_id in enumerate(ids)}
     features[[row[image_id] for image_id in order]] = gathered.cpu().numpy()
     return features
-
-
-def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
-    try:
-        # "c": a private copy on write, because torch wants writable memory; nothing writes to it.
-        features = torch.from_numpy(np.load(path, mmap_mode="c"))
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: {error}; delete the file and run again") from None
-    if features.shape != shape:
-        raise ValueError(
-            f"{path}: features of shape {tuple(features.shape)}, expected {shape}; delete the "
-            "file and run again"
-        )
-    return features
-
-
-def _write(path: Path, array: Array) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex[:8]}.npy")
-    try:
-        with part.open("wb") as stream:
-            np.save(stream, array)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

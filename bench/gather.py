@@ -57,7 +57,9 @@ def gather(
         own = encode(dealt(rows, size, engine))
     except Exception as error:
         failure = error
-    _agree(f"{rows} rows by {size}, {tuple(own.shape[1:])}, {own.dtype}", failure, engine)
+    found = _agree(f"{rows} rows by {size}, {tuple(own.shape[1:])}, {own.dtype}", failure, engine)
+    if len(set(found)) != 1:  # they would wait for different tensors
+        raise ValueError(f"the ranks hold different samples: {found}")
     count = -(-rows // (size * engine.world_size)) * size
     padded = own.new_zeros(count, *own.shape[1:])
     padded[: len(own)] = own
@@ -73,25 +75,31 @@ def gather(
     return whole[:rows]
 
 
-def on_all_ranks(here: bool, engine: Engine) -> bool:
-    """Whether something holds on every rank; they wait for each other."""
+def on_all_ranks(work: Callable[[], bool], engine: Engine) -> bool:
+    """Whether `work` returns True on every rank; they wait for each other.
+
+    Raises what `work` raises, and OtherRankError on the other ranks.
+    """
     if engine.world_size == 1:
-        return here
-    flag = torch.tensor(int(here), device=engine.device)
-    dist.all_reduce(flag, dist.ReduceOp.MIN)
-    return bool(flag)
+        return work()
+    failure: Exception | None = None
+    found = False
+    try:
+        found = work()
+    except Exception as error:
+        failure = error
+    return set(_agree(str(found), failure, engine)) == {str(True)}
 
 
-def _agree(shape: str, failure: Exception | None, engine: Engine) -> None:
-    """Fail on all ranks where one failed, or where they would wait for different tensors."""
-    found = _exchange(shape if failure is None else f"!{type(failure).__name__}: {failure}", engine)
+def _agree(said: str, failure: Exception | None, engine: Engine) -> list[str]:
+    """What every rank says; fails on all ranks where one failed."""
+    found = _exchange(said if failure is None else f"!{type(failure).__name__}: {failure}", engine)
     if failure is not None:
         raise failure
     for rank, text in enumerate(found):
         if text.startswith("!"):
             raise OtherRankError(f"rank {rank}: {text[1:]}")
-    if len(set(found)) != 1:
-        raise ValueError(f"the ranks hold different samples: {found}")
+    return found
 
 
 def _exchange(text: str, engine: Engine) -> list[str]:

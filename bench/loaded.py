@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.embed import Images
 from bench.features import ImageFeatures, ViewFeatures, image_features, view_features
 from bench.pixels import Pixels
+from bench.text_files import TextFiles
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset, open_dataset
 from data_recipes.core.descriptions import read_descriptions
@@ -87,7 +88,9 @@ class Inputs:
 
     def backbone(self) -> Backbone:
         """The frozen model on the device. Raises DataError when its weights are others."""
-        return _backbone(self.spec, self.engine.device, self.backbone_digest)
+        backbone = _backbone(self.spec, self.engine.device, self.backbone_digest)
+        backbone.text_features.store = TextFiles(Path(self.cache), backbone)
+        return backbone
 
     def data(
         self,

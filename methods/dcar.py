@@ -107,6 +107,7 @@ class _Study:
     caption: (R,) int64, equal for equal captions. categories: class of each row, "" for none.
     rivals: class -> classes near it. blank: (D,) feature of I_blank.
     weights: token weights of the rows met so far, (L,) each.
+    frozen: features (D,) by the frozen tower of the captions met so far (cate_text "frozen").
     """
 
     caption: Tensor
@@ -114,6 +115,7 @@ class _Study:
     rivals: dict[str, tuple[str, ...]]
     blank: Tensor
     weights: dict[int, Tensor] = field(default_factory=dict)
+    frozen: dict[str, Tensor] = field(default_factory=dict)
 
 
 class DCAR(Method):
@@ -167,7 +169,7 @@ class DCAR(Method):
         classes = sorted(set(categories) - {""})
         rivals: dict[str, tuple[str, ...]] = {}
         if len(classes) > 1 and self.config.swapped + self.config.altered > 0:
-            features = self.backbone.text.encode_texts([f"a photo of a {c}." for c in classes])
+            features = self.backbone.text_features([f"a photo of a {c}." for c in classes])
             near = nearest(features, self.config.rivals)
             rivals = {c: tuple(classes[n] for n in near[i]) for i, c in enumerate(classes)}
         device = self.backbone.device
@@ -262,7 +264,7 @@ class DCAR(Method):
         if self.config.cate_text == "prompted":
             features = self._adapted(list(number), prompts)
         else:
-            features = self.caa(self.backbone.text.encode_texts(list(number)))
+            features = self.caa(self._frozen(list(number)))
         similarity = (image[:, None] * features[place.to(device)]).sum(dim=-1)
         own = category_loss(
             self.backbone.logit_scale * similarity,
@@ -273,6 +275,16 @@ class DCAR(Method):
         if self.config.cate_loss == "weighted-logsoftmax":
             own = (1 + self.config.alpha) * own
         return losses.weighted_mean(own, weight)
+
+    def _frozen(self, texts: Sequence[str]) -> Tensor:
+        """Features (n, D) of captions by the frozen tower, each encoded once in a training."""
+        assert self._study is not None, "begin_training comes before the first loss"
+        known = {} if self.config.fresh else self._study.frozen  # fresh ones would only pile up
+        new = [text for text in texts if text not in known]
+        if new:
+            with torch.autocast(self.backbone.device.type, enabled=False):
+                known.update(zip(new, self.backbone.text.encode_texts(new), strict=True))
+        return torch.stack([known[text] for text in texts])
 
 
 def token_weights(raw: Tensor, content: Tensor, config: DCARConfig, scale: float) -> Tensor:

@@ -21,7 +21,7 @@ class ImageOnly(Method):
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Plain text features, for galleries of texts: (N, D) unit-norm."""
-        return self.backbone.text.encode_texts(texts)
+        return self.backbone.text_features(texts)
 
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """The image features unchanged: (B, D)."""

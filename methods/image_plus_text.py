@@ -35,7 +35,7 @@ class ImagePlusText(Method):
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Plain text features: (N, D) unit-norm."""
-        return self.backbone.text.encode_texts(texts)
+        return self.backbone.text_features(texts)
 
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """(1 - w) * image + w * text, renormalised: (B, D)."""

@@ -21,7 +21,7 @@ class TextOnly(Method):
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Plain text features: (N, D) unit-norm."""
-        return self.backbone.text.encode_texts(texts)
+        return self.backbone.text_features(texts)
 
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """The text features: (B, D) unit-norm."""

@@ -46,11 +46,8 @@ class ZeroShot(Method):
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Class names through the templates, or captions alone: (N, D) unit-norm."""
-        tower = self.backbone.text
         if self.task.kind != "classification":
-            return tower.encode_texts(texts)
-        views = [
-            tower.encode_texts([template.replace("{}", text) for text in texts])
-            for template in self.templates
-        ]
-        return nn.functional.normalize(sum(views[1:], views[0]), dim=-1)
+            return self.backbone.text_features(texts)
+        views = [template.replace("{}", text) for template in self.templates for text in texts]
+        of_each = self.backbone.text_features(views).view(len(self.templates), len(texts), -1)
+        return nn.functional.normalize(of_each.sum(dim=0), dim=-1)

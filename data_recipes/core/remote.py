@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -145,6 +146,12 @@ def _explained(url: str, error: BaseException) -> DataError:
     return DataError(f"{url}: cannot be read: {kind}: {said}")
 
 
+def mirrors() -> Path:
+    """Folder of the local mirrors, one folder each; see `promptgrid cache list`."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "promptgrid" / "remote"
+
+
 def mirror(remote: Remote, verify: Callable[[Path, Manifest], None]) -> Path:
     """Local folder with the manifest, index, tasks and descriptions of the dataset at `remote`.
 
@@ -158,9 +165,10 @@ def mirror(remote: Remote, verify: Callable[[Path, Manifest], None]) -> Path:
         content = (remote / MANIFEST).read()
     except _AbsentError as error:
         raise DataError(f"{error}; a built dataset has a {MANIFEST}") from None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    final = home / "promptgrid" / "remote" / hashlib.sha256(content).hexdigest()[:32]
+    final = mirrors() / hashlib.sha256(content).hexdigest()[:32]
     if final.is_dir():
+        with suppress(OSError):  # when it was last used; a cache may be read-only
+            os.utime(final)
         return final
     part = final.with_name(f".{final.name}-{uuid.uuid4().hex[:8]}")
     part.mkdir(parents=True)

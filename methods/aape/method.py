@@ -163,11 +163,11 @@ class AAPE(Method):
             ValueError: a class (or an image) of the lesson has no description, or the heads do not
                 divide the backbone's size.
         """
-        tower, config = self.backbone.text, self.config
+        config = self.config
         if self.task.kind == "image_text":
             texts = list(dict.fromkeys(lesson.texts))
             place = {text: row for row, text in enumerate(texts)}
-            self._texts = tower.encode_texts(texts)[[place[text] for text in lesson.texts]]
+            self._texts = self.backbone.text_features(texts)[[place[text] for text in lesson.texts]]
         if not config.distill_weight:
             return
         sets: dict[tuple[str, ...], int] = {}
@@ -183,9 +183,10 @@ class AAPE(Method):
         if config.aggregator == "attention" and dim % config.heads:
             raise ValueError(f"method 'aape': heads: {config.heads} does not divide {dim}")
         numbers = [sets[described[: config.prompts_per_class]] for described in lesson.described]
-        self._set_of = torch.tensor(numbers, device=tower.device)
+        self._set_of = torch.tensor(numbers, device=self.backbone.device)
         prompts = list(dict.fromkeys(text for one in sets for text in one))
-        features, row = tower.encode_texts(prompts), {t: n for n, t in enumerate(prompts)}
+        features = self.backbone.text_features(prompts)
+        row = {text: number for number, text in enumerate(prompts)}
         self.aggregator = Aggregator(
             config.aggregator,
             Prompts([features[[row[text] for text in one]] for one in sets]),
@@ -205,11 +206,11 @@ class AAPE(Method):
     def text(self, texts: Sequence[str]) -> Tensor:
         """Class names in "a photo of a {}", captions as they are: (N, D) unit-norm, frozen."""
         if self.task.kind != "classification":
-            return self.backbone.text.encode_texts(texts)
+            return self.backbone.text_features(texts)
         known = self._known.get(tuple(texts))
         if known is None:  # the same classes in every step
             named = [TEMPLATE.format(text.replace("_", " ")) for text in texts]
-            known = self.backbone.text.encode_texts(named)
+            known = self.backbone.text_features(named)
             self._known = {tuple(texts): known}
         return known
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from methods.core.frozen_texts import FrozenTexts
 from methods.core.text_tower import TextTower
 from methods.core.vision_tower import VisionTower
 
@@ -99,6 +100,11 @@ class Backbone:
         return TextTower(self.model, self._tokenizer, self.spec.label)
 
     @cached_property
+    def text_features(self) -> FrozenTexts:
+        """Unit-norm features (N, D) of a list of texts by the frozen tower, encoded once."""
+        return FrozenTexts(self)
+
+    @cached_property
     def vision(self) -> VisionTower:
         """The vision tower, run from its patches. Raises ValueError where it is no plain ViT."""
         return VisionTower(self.model, self.spec.label)
@@ -109,14 +115,25 @@ class Backbone:
         return int(self.text.encode_texts(["a"]).shape[1])
 
     @property
+    def label(self) -> str:
+        """Short name for tables."""
+        return self.spec.label
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over names, shapes and bytes of all weights, and the image transform."""
-        sha = hashlib.sha256(self.transform_name.encode())
+        """sha256 over names, shapes and bytes of all weights, and what is done with them.
+
+        That is the image transform and the model's configuration: the same weights with another
+        activation or tokenizer are another backbone.
+        """
+        config = open_clip.get_model_config(self.spec.model)  # the default's is in its transform's
+        told = f"{self.transform_name}{json.dumps(config, sort_keys=True)}"
+        sha = hashlib.sha256(told.encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -93,11 +93,14 @@ class TaskInfo:
 class Encoder(Protocol):
     """A fixed function of an image; its values are computed once for a dataset and kept on disk.
 
-    digest: of all that decides the values. dim: numbers of one image. A `Backbone` is one.
+    digest: of all that decides the values. label: for people. dim: numbers of one image. A
+    `Backbone` is one.
     """
 
     @property
     def digest(self) -> str: ...
+    @property
+    def label(self) -> str: ...
     @property
     def dim(self) -> int: ...
     @property

@@ -215,7 +215,7 @@ class InstructCIRLite(Method):
         every = [*(caption for captions in told for caption in captions), *lesson.texts]
         self._captions = {text: number for number, text in enumerate(dict.fromkeys(every))}
         if self.config.anchors:
-            self._frozen = self.backbone.text.encode_texts([*self._captions])
+            self._frozen = self.backbone.text_features([*self._captions])
         self._lesson = lesson
 
     def end_training(self) -> None:

@@ -47,6 +47,7 @@ class Gallery:
 
     def __init__(self, method: InstructCIR) -> None:
         self._method = method
+        self.label = method.config.model
         self.dim = method.dim
         self.transform = method.transform
 

@@ -54,7 +54,7 @@ def student(model: str | None, dtype: str, pooled: bool, backbone: Backbone) -> 
     told = named(weights.digest(model), dtype, "patches")
     width = int(config.vision_config.hidden_size)
     vision = Vision(
-        told, transform, _taken(llava), backbone, words.image_tokens, width, pooled=False
+        told, model, transform, _taken(llava), backbone, words.image_tokens, width, pooled=False
     )
     return Student(llava, words, vision, None)
 
@@ -95,7 +95,8 @@ def _small(backbone: Backbone, pooled: bool) -> Student:
     words = Words(encode, image, count, tower.context_length, text_length=tower.context_length)
     told = named(backbone.digest, "pooled" if pooled else "patches")
     side = _taken(llava)
-    vision = Vision(told, backbone.transform, side, backbone, count, vision_width, pooled)
+    label = f"{backbone.label} (vision states)"
+    vision = Vision(told, label, backbone.transform, side, backbone, count, vision_width, pooled)
     return Student(llava, words, vision, _projection(backbone))
 
 

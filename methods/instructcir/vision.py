@@ -20,11 +20,13 @@ from methods.instructcir import reading
 class Vision:
     """A vision tower as an encoder of images into states (P, width), flat on disk.
 
-    digest: decides the values. transform: image -> pixels. model: a LlavaModel's vision side.
+    digest: decides the values. label: whose states. transform: image -> pixels. model: a
+        LlavaModel's vision side.
     pooled: one state, the class token after the last norm; else the patches that LLaVA takes.
     """
 
     digest: str
+    label: str
     transform: Callable[[Image.Image], Tensor]
     model: Any = field(repr=False)
     backbone: Backbone

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from methods.core.backbone import BackboneError, BackboneSpec, expand_tokens, load_backbone
+from methods.core.backbone import (
+    Backbone,
+    BackboneError,
+    BackboneSpec,
+    expand_tokens,
+    load_backbone,
+)
 
 SMALL = "ViT-B-32-quickgelu"
 
@@ -37,6 +44,21 @@ def test_the_digest_tells_weights_apart() -> None:
         next(again.model.parameters()).view(-1)[0] += 1e-6
     del again.__dict__["digest"]
     assert first.digest != again.digest
+
+
+def test_the_digest_tells_configurations_apart(
+    tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal weights with another activation give other features."""
+    config = open_clip.get_model_config(tiny_backbone.spec.model)
+    known = open_clip.factory._MODEL_CONFIGS
+    monkeypatch.setitem(known, "tiny-quick", {**config, "quick_gelu": True})
+    plain, quick = tiny_backbone, load_backbone(BackboneSpec(model="tiny-quick", random_seed=0))
+    theirs = quick.model.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in plain.model.state_dict().items())
+    pixels = torch.ones(1, 3, 32, 32)
+    assert not torch.equal(plain.encode_pixels(pixels), quick.encode_pixels(pixels))
+    assert plain.digest != quick.digest
 
 
 def test_tokens_that_are_not_stored_become_zero_rows() -> None:

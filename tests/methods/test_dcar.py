@@ -19,6 +19,7 @@ from data_recipes.core.dataset import Dataset
 from methods.core import losses
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
 from methods.core.contract import Batch, Lesson, TaskInfo, TrainBatch
+from methods.core.text_tower import TextTower
 from methods.dcar import DCAR, DCARConfig, category_loss, token_weights
 from tests.cells import run_on_ranks, tiny_cells
 
@@ -221,6 +222,26 @@ def test_negatives_are_drawn_anew_only_when_asked(backbone: Backbone) -> None:
         method = studied(dcar(backbone, fresh=fresh, **cook))
         values = {round(float(method.loss(pairs(epoch=n)).detach()), 4) for n in range(4)}
         assert (len(values) > 1) is fresh
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_frozen_captions_are_encoded_once_and_give_the_same_loss(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    method = studied(dcar(backbone, cate_text="frozen", fresh=fresh))
+    encoded: list[str] = []
+    encode = TextTower.encode_texts
+
+    def counted(tower: TextTower, texts: list[str]) -> Tensor:
+        encoded.extend(texts)
+        return encode(tower, texts)
+
+    monkeypatch.setattr(TextTower, "encode_texts", counted)
+    values = [float(method.loss(pairs()).detach()) for _ in range(3)]
+    assert values[0] == values[1] == values[2]
+    assert encoded.count(CAPTIONS[0]) == (3 if fresh else 1)
+    again = studied(dcar(backbone, cate_text="frozen", fresh=fresh))
+    assert float(again.loss(pairs()).detach()) == values[0]
 
 
 @pytest.mark.parametrize("text", ["prompted", "frozen"])
