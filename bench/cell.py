@@ -18,6 +18,7 @@ from torch import Tensor
 from bench.cell_spec import Cell
 from bench.learned import Pool, build_method, home_of, learned
 from bench.loaded import Inputs
+from bench.marks import mark
 from bench.provenance import provenance
 from bench.score import score
 from bench.train import Engine, ensure_process_group
@@ -57,9 +58,10 @@ def run_cell(
     ensure_process_group(engine)
     clock = _Clock()
     inputs = Inputs(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine)
-    backbone = inputs.backbone()
-    data = inputs.data(cell.dataset, cell.dataset_digest, cell.task)
-    home_of(cell, inputs)  # kept, and so no part of the training's seconds
+    with mark("load"):
+        backbone = inputs.backbone()
+        data = inputs.data(cell.dataset, cell.dataset_digest, cell.task)
+        home_of(cell, inputs)  # kept, and so no part of the training's seconds
     clock.lap("load")
     found = learned(cell, inputs, trained)
     method = found.method
@@ -68,9 +70,10 @@ def run_cell(
         method = build_method(cell, backbone, data.task).to(engine.device)
         method.load_learned(found.method.learned())
     clock.lap("train")
-    scored = score(
-        method, data.task, data.images(method), data.missing, engine, data.gallery(method)
-    )
+    with mark("evaluation"):
+        scored = score(
+            method, data.task, data.images(method), data.missing, engine, data.gallery(method)
+        )
     clock.lap("score")
     if engine.world_size > 1:
         dist.barrier()

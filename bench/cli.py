@@ -13,10 +13,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bench.cli_cache import FEATURES, Cache, cache_app
+from bench.cli_cache import cache_app
 from bench.cli_data import SHARDS, build, data_app
 from bench.cli_evaluate import evaluate
 from bench.cli_lists import datasets, methods
+from bench.cli_options import FEATURES, Cache, DataRoot
+from bench.cli_profile import profile
 from bench.cli_submit import submit
 from data_recipes.core.model import DataError
 
@@ -37,15 +39,8 @@ app.command()(methods)
 app.command()(datasets)
 app.command()(evaluate)
 app.command()(submit)
+app.command()(profile)
 
-DataRoot = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        envvar="PROMPTGRID_DATA",
-        help="Folder of the built datasets; s3:// and https:// too.",
-    ),
-]
 DEMO = Path(__file__).with_name("demo.yaml")
 
 

@@ -6,7 +6,6 @@ import json
 import time
 from collections import defaultdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.cli_lists import show
+from bench.cli_options import FEATURES, Cache
 from data_recipes.core.model import DataError
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 cache_app = typer.Typer(no_args_is_help=True, help="List and evict what is cached.")
 
-Cache = Annotated[
-    Path,
-    typer.Option("--cache", envvar="PROMPTGRID_CACHE", help="Folder of the frozen features."),
-]
-FEATURES = Path("shards/.features")
 DAY_S = 24 * 3600
 
 

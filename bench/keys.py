@@ -18,7 +18,7 @@ from data_recipes.core import strict_json
 SCHEMA = 1
 PACKAGES = ("bench", "methods", "data_recipes")
 ENGINE_MODULE = "bench.cell"
-NOT_DECIDING = frozenset({"bench.provenance"})  # describes a result, changes none
+NOT_DECIDING = frozenset({"bench.provenance", "bench.marks"})  # describe a result, change none
 
 
 def key(identity: dict[str, Any]) -> str:

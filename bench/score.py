@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,10 +89,10 @@ def score(
     """
     rules = protocol(task.protocol)
     method.eval()
-    known: dict[tuple[str, ...], Tensor] = {}
+    once = {"image": Once(), "text": Once()}
     gallery = gallery or images
     embedded = {
-        p.name: _embed(method, p, images, gallery, missing, engine, known) for p in task.evaluate
+        p.name: _embed(method, p, images, gallery, missing, engine, once) for p in task.evaluate
     }
     if engine.rank != 0:
         return None
@@ -205,9 +205,9 @@ def _embed(
     gallery: Images,
     missing: AbstractSet[str],
     engine: Engine,
-    known: dict[tuple[str, ...], Tensor],
+    once: Mapping[str, Once],
 ) -> Embedded:
-    """Encode a part. known: features by image ids, so that the other direction does not repeat."""
+    """Encode a part. once: what is encoded already, so that the other direction does not repeat."""
     asked = available(part, missing)
     if not asked.queries or not asked.candidates:
         raise DataError(
@@ -215,27 +215,67 @@ def _embed(
             "candidates are missing; build the dataset again with its images"
         )
     # A method may treat the list of classes as one (a class-specific context does).
-    size = len(asked.candidates) if method.task.kind == "classification" else BATCH
+    classes = method.task.kind == "classification"
+    size = len(asked.candidates) if classes else BATCH
     kind = type(method)
     same = kind.query is Method.query and kind.candidate is Method.candidate
-    shared = same and gallery is images
+    shared = same and not classes and gallery == images  # bound methods are equal, never the same
 
     def features(
         encode: Encode, rows: Sequence[Query | Candidate], given: Images, size: int
     ) -> Tensor:
-        alone = shared and all(row.image and row.text is None for row in rows)
-        ids = tuple(row.image or "" for row in rows) if alone else ()
-        found = known.get(ids)
-        if found is None:
-            found = embed(encode, rows, given, size, engine)
-        if alone:
-            known[ids] = found
-        return found
+        side = _side(rows) if shared else None
+        if side is None:
+            return embed(encode, rows, given, size, engine)
+        return once[side].of(
+            [row.image or row.text or "" for row in rows],
+            lambda numbers: embed(encode, [rows[n] for n in numbers], given, size, engine),
+        )
 
     with torch.no_grad():
         queries = features(method.query, asked.queries, images, BATCH)
         candidates = features(method.candidate, asked.candidates, gallery, size)
         return Embedded(asked, queries, candidates)
+
+
+def _side(rows: Sequence[Query | Candidate]) -> str | None:
+    """What all rows are made of, where that is one image, or one text, each."""
+    if all(row.text is None for row in rows):
+        return "image"
+    plain = all(row.image is None and "texts" not in row.meta for row in rows)
+    return "text" if plain else None
+
+
+class Once:
+    """Features of images or of captions by name or text: each is encoded once.
+
+    Both directions of a task then give one image the same bits. On ranks other than 0, which get
+    no features, what is encoded is the same.
+    """
+
+    def __init__(self) -> None:
+        self._row: dict[str, int] = {}
+        self._features: Tensor | None = None
+
+    def of(self, names: Sequence[str], encode: Callable[[list[int]], Tensor]) -> Tensor:
+        """Features (N, D) of rows; `encode`: numbers of rows -> features. Only new ones are asked.
+
+        Rows of equal name are one.
+        """
+        fresh: dict[str, int] = {}
+        for number, name in enumerate(names):
+            if name not in self._row:
+                fresh.setdefault(name, number)
+        if fresh:
+            made = encode([*fresh.values()])
+            self._row |= {name: len(self._row) + n for n, name in enumerate(fresh)}
+            known = self._features
+            self._features = made if known is None else torch.cat([known, made])
+        assert self._features is not None, "there is a row"
+        wanted = [self._row[name] for name in names]
+        if not len(self._features) or wanted == [*range(len(self._features))]:
+            return self._features  # nothing on this rank; or all of them: no copy of a gallery
+        return self._features[wanted]
 
 
 def pairwise(method: Method) -> Similarity | None:

@@ -13,15 +13,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Row:
-    """Baseline and ours in `unit` (medians of seconds); goal: the ratio asked for."""
+    """Baseline and ours in `unit` (medians of seconds); goal: the ratio asked for.
+
+    goal: None where nothing is asked. limit: what `ours` must not exceed, in `unit`.
+    """
 
     name: str
     baseline: float
     ours: float
     ratio: float
-    goal: float
+    goal: float | None
     equal: bool
     unit: str = "s"
+    limit: float | None = None
+
+    @property
+    def missed(self) -> bool:
+        """The ratio is below its goal, or ours above its limit."""
+        too_slow = self.goal is not None and self.ratio < self.goal
+        return too_slow or (self.limit is not None and self.ours > self.limit)
 
 
 def compare(
@@ -29,7 +39,7 @@ def compare(
     baseline: Callable[[], Any],
     ours: Callable[[], Any],
     same: Callable[[Any, Any], bool],
-    goal: float,
+    goal: float | None,
     repeats: int,
 ) -> Row:
     """Run both in turn, `repeats` times after one warm-up; the medians' ratio is the result."""

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.batches import Dealt, batches_per_epoch, deal, epoch_batches
+from bench.marks import mark
 from bench.schedule import learning_rate, total_steps
 from methods.core.config import Training
 from methods.core.contract import Method, TrainBatch
@@ -95,9 +96,14 @@ def train(
         step_loss = torch.zeros((), device=engine.device)
         micro = deal(batches[number], training.accumulation, engine.rank, engine.world_size, epoch)
         for dealt in micro:
-            loss = deepspeed(batch(dealt)) * dealt.share
-            deepspeed.backward(loss)
-            deepspeed.step()
+            with mark("data"):
+                own = batch(dealt)
+            with mark("forward"):
+                loss = deepspeed(own) * dealt.share
+            with mark("backward"):
+                deepspeed.backward(loss)
+            with mark("optimizer"):
+                deepspeed.step()
             step_loss += loss.detach().float() / training.accumulation
         losses.append(step_loss)
     curve = torch.stack(losses)

@@ -20,6 +20,7 @@ the two frozen features. So the query is taught towards a late fusion with text 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -242,7 +243,10 @@ class InstructCIRLite(Method):
             return value
         value = value + self._anchor(seen, self._vision[0].feature(images), batch.weight)
         value = value + self._anchor(told, self._frozen[self._ids(captions)], batch.weight)
-        return value + self._made_up(images, batch)
+        made = self._made_up(images, batch)
+        if made is None:
+            return value
+        return value + self._anchor(self.compose(made.states, made.texts), made.fused, batch.weight)
 
     def _instruct(self, batch: TrainBatch) -> Tensor:
         lesson, config = self._lesson, self.config
@@ -252,7 +256,11 @@ class InstructCIRLite(Method):
         targets = self._told(lesson.described, batch)
         originals = self._told(lesson.reference_described, batch)
         target_id, original_id = self._ids(targets), self._ids(originals)
-        z1 = self.compose(batch.queries.images, batch.queries.texts)
+        images, texts = batch.queries.images, [*batch.queries.texts]
+        made = self._made_up(images, batch) if config.anchors else None
+        if made is not None:  # read in one pass: fewer and larger products
+            images, texts = torch.cat([images, made.states]), [*texts, *made.texts]
+        z1, imagined = self.compose(images, texts).tensor_split([len(batch.row)])
         both = self.text([*targets, *originals])
         z2, z3 = both.chunk(2)
         weight, tau = batch.weight, config.tau
@@ -269,7 +277,8 @@ class InstructCIRLite(Method):
         if config.anchors:
             frozen = self._frozen[torch.cat([target_id, original_id])]
             value = value + self._anchor(both, frozen, weight.repeat(2))
-            value = value + self._made_up(batch.queries.images, batch)
+        if made is not None:
+            value = value + self._anchor(imagined, made.fused, weight)
         return value
 
     def _told(self, captions: Sequence[Sequence[str]], batch: TrainBatch) -> list[str]:
@@ -284,15 +293,26 @@ class InstructCIRLite(Method):
         apart = 1 - (read * frozen).sum(dim=1)
         return self.config.anchors * losses.weighted_mean(apart, weight)
 
-    def _made_up(self, states: Tensor, batch: TrainBatch) -> Tensor:
-        """The anchor of queries: a made-up image with the text of a row drawn for (row, epoch)."""
+    def _made_up(self, states: Tensor, batch: TrainBatch) -> _MadeUp | None:
+        """A query for each row: an image around its own, the text of a row drawn for (row, epoch).
+
+        None where the image has no share in the query.
+        """
         lesson, residual = self._lesson, self.config.residuals[0]
         assert lesson is not None, "begin_training was not called"
         if not residual:
-            return states.new_zeros(())
+            return None
         made = noisy(self._vision[0], states, batch.row, batch.epoch, self.config.anchor_noise)
         rows, count = batch.row.tolist(), len(lesson.texts)
         draws = [np.random.default_rng([batch.epoch, row, TEXTS]).integers(count) for row in rows]
         texts = [lesson.texts[draw] for draw in draws]
-        fused = self._sum(self._frozen[self._ids(texts)], made, residual)
-        return self._anchor(self.compose(made, texts), fused, batch.weight)
+        return _MadeUp(made, texts, self._sum(self._frozen[self._ids(texts)], made, residual))
+
+
+@dataclass(frozen=True)
+class _MadeUp:
+    """Made-up queries: image states (b, dim), texts, and what they are anchored to (b, D)."""
+
+    states: Tensor
+    texts: list[str]
+    fused: Tensor

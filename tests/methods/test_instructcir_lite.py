@@ -117,6 +117,36 @@ def test_the_loss_is_the_plain_double_loop_with_the_unmodified_caption() -> None
     assert float(without) != pytest.approx(expected / rows, rel=1e-3)
 
 
+def anchored(method: InstructCIRLite, states: torch.Tensor, batch: TrainBatch) -> float:
+    """The made-up queries' anchor, from a pass of their own."""
+    made = method._made_up(states, batch)
+    assert made is not None
+    read = method.compose(made.states, made.texts)
+    return float(method._anchor(read, made.fused, batch.weight))
+
+
+def test_queries_and_made_up_ones_are_read_in_one_pass_with_equal_results(
+    tiny_backbone: Backbone, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    method = lite(tiny_backbone)
+    _, batch = taught(method, tiny_dataset, tmp_path)
+    lesson, weight, images = method._lesson, batch.weight, batch.queries.images
+    assert lesson is not None and images is not None and batch.queries.texts is not None
+    with torch.no_grad():
+        told = [
+            method._told(captions, batch)
+            for captions in (lesson.described, lesson.reference_described)
+        ]
+        target, original = map(method._ids, told)
+        z1, both = method.compose(images, batch.queries.texts), method.text([*told[0], *told[1]])
+        z2, z3 = both.chunk(2)
+        expected = instruction_loss(z1, z2, z3, target, original, weight, method.config.tau)
+        frozen = method._frozen[torch.cat([target, original])]
+        expected = expected + method._anchor(both, frozen, weight.repeat(2))
+        found = float(method.loss(batch))
+        assert found == pytest.approx(float(expected) + anchored(method, images, batch), rel=1e-5)
+
+
 def test_the_images_own_feature_is_added_and_made_up_queries_are_anchored_to_the_sum(
     tiny_backbone: Backbone, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -133,19 +163,19 @@ def test_the_images_own_feature_is_added_and_made_up_queries_are_anchored_to_the
     given = batch.queries.images
     assert given is not None
     with torch.no_grad():
-        value = float(method._made_up(given, batch))
+        value = anchored(method, given, batch)
         turned = torch.randperm(len(batch.row), generator=torch.Generator().manual_seed(1))
         moved = replace(batch, row=batch.row[turned], weight=batch.weight[turned])
         torch.manual_seed(9)  # made up for (row, epoch), whatever the order or the random state
-        assert float(method._made_up(given[turned], moved)) == pytest.approx(value, rel=1e-5)
+        assert anchored(method, given[turned], moved) == pytest.approx(value, rel=1e-5)
         later = replace(batch, epoch=batch.epoch + 1)
-        assert float(method._made_up(given, later)) != pytest.approx(value, rel=1e-5)
+        assert anchored(method, given, later) != pytest.approx(value, rel=1e-5)
         assert float(method._frozen.norm(dim=1).min()) == pytest.approx(1.0)
     sharp = Training(optimizer="adamw", lr=0.005, schedule="constant", steps=12, batch_size=64)
     held = lite(tiny_backbone)
     taught(held, tiny_dataset, tmp_path, sharp)
     with torch.no_grad():
-        assert float(held._made_up(given, batch)) < 0.8 * value
+        assert anchored(held, given, batch) < 0.8 * value
     with pytest.raises(ValidationError, match="two weights of at least 0"):
         InstructCIRLiteConfig(model="x", residual=(0.5, 4.0))
 
