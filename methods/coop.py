@@ -70,11 +70,13 @@ class CoOpConfig(MethodConfig):
 class _Layout:
     """N prompts as sources: a token id, or -1 - j for context vector j (of all classes' together).
 
-    prefix: (P,) what all prompts begin with. rests: (T,) what follows in each, packed.
+    prefix: (P,) what all prompts begin with. rests: (T,) what follows in each, packed. fixed: the
+    rests are words alone.
     """
 
     prefix: Tensor
     rests: Tensor
+    fixed: bool
     packing: Packing
 
 
@@ -158,6 +160,7 @@ class CoOp(Method):
         layout = _Layout(
             torch.tensor(prompts[0][:shared]).to(tower.device),
             rests[packing.order].to(tower.device),
+            bool((rests >= 0).all()),
             packing.to(tower.device),
         )
         if named:  # the class list is the same in every step; captions are not
@@ -182,8 +185,9 @@ class CoOp(Method):
                 "class_specific: false to evaluate on new classes"
             )
         layout, tower = self._layout(texts), self.backbone.text
-        prefix, rests = self._embed(layout.prefix), self._embed(layout.rests)
-        return tower.encode_behind(prefix, rests, layout.packing)
+        # No gradient flows to words, which spares some of the first layer's backward.
+        rests = tower.embed(layout.rests) if layout.fixed else self._embed(layout.rests)
+        return tower.encode_behind(self._embed(layout.prefix), rests, layout.packing)
 
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """Late fusion, (1 - w) * image + w * prompted text, renormalised: (B, D)."""

@@ -28,6 +28,7 @@ from methods.core import losses
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig, Training
 from methods.core.contract import Method, TaskInfo, TrainBatch
+from methods.core.shared_prefix import pack
 
 
 class PromptCLIPConfig(MethodConfig):
@@ -191,7 +192,13 @@ class PromptCLIP(Method):
         source = torch.where(column < place + m, longest + 1 + column - place, column - m)
         source = torch.where(column < place, column, source)
         sequence = table.gather(1, source[..., None].expand(-1, -1, table.shape[-1]))
-        return tower.encode(sequence, end + m)
+        # Before the caption, each image has a beginning of its own; after it, all share the start.
+        shared = m + 1 if self.config.position == "before" else 1
+        prefix = sequence[:, :shared] if shared > 1 else sequence[0, :1]
+        own = (column >= shared) & (column <= end[:, None] + m)
+        packing = pack((end + m + 1 - shared).tolist()).to(ids.device)
+        of = torch.arange(len(ids), device=ids.device)
+        return tower.encode_behind(prefix, sequence[own][packing.order], packing, of)
 
 
 def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:

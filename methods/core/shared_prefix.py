@@ -1,9 +1,10 @@
 """Many prompts that begin with the same tokens: the beginning runs once.
 
 CLIP's text transformer is causal, so what stands at the beginning of a prompt does not depend on
-what follows. The common prefix goes through the layers once and leaves its keys and values; the
-rests of all prompts attend to these and to themselves. The rests are packed: no padding anywhere.
-In the last layer only the end-of-text positions, where the tower pools, are computed.
+what follows. A common prefix goes through each layer once, beside the rests of all prompts, which
+attend to its keys and values and to themselves. The rests are packed: no padding anywhere but
+inside attention. In the last layer only the end-of-text positions, where the tower pools, are
+computed. Several prefixes, each with rests of its own, run in one pass.
 
 Equal to open_clip's own forward of the whole prompts, up to rounding.
 """
@@ -18,8 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# Tokens of a chunk: with more, chunks run one by one and keep no activations for the gradient.
-CHUNK_TOKENS = 8192
+from methods.core import prefix_chunks
+from methods.core.prefix_chunks import Chunk, Group
+
+SIGMOID_SCALE = 1.702  # of QuickGELU
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,15 @@ class Packing:
         order, back, position, lengths = (t.to(device) for t in tensors)
         return Packing(order, back, self.sizes, position, lengths)
 
-    def unpacked(self, prefix: Tensor, rests: Tensor) -> Tensor:
-        """Whole prompts (N, P + longest, width) in the given order, zeros behind their ends."""
+    def unpacked(self, prefix: Tensor, rests: Tensor, of: Tensor | None = None) -> Tensor:
+        """Whole prompts (N, P + longest, width) in the given order, zeros behind their ends.
+
+        prefix: (P, width), or (G, P, width) with `of` (N,): which of them each prompt begins with.
+        """
         parts = torch.split(rests, [length for length, number in self.sizes for _ in range(number)])
-        whole = [torch.cat([prefix, part]) for part in parts]
-        return nn.utils.rnn.pad_sequence(whole, batch_first=True)[self.back]
+        padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True)[self.back]
+        begins = prefix.expand(len(padded), -1, -1) if of is None else prefix[of]
+        return torch.cat([begins, padded], dim=1)
 
 
 def pack(lengths: Sequence[int]) -> Packing:
@@ -56,14 +63,15 @@ def pack(lengths: Sequence[int]) -> Packing:
         raise ValueError("every prompt needs a token behind the prefix")
     count = torch.tensor(lengths)
     rank = count.argsort(stable=True)
-    starts = count.cumsum(0) - count
-    ordered = count[rank].tolist()
+    starts, ordered = (count.cumsum(0) - count)[rank], count[rank]
+    position = torch.arange(len(ordered.repeat_interleave(ordered)))
+    position -= (ordered.cumsum(0) - ordered).repeat_interleave(ordered)
     values, numbers = torch.unique(count, return_counts=True)
     return Packing(
-        order=torch.cat([starts[r] + torch.arange(n) for r, n in zip(rank, ordered, strict=True)]),
+        order=starts.repeat_interleave(ordered) + position,
         back=rank.argsort(),
         sizes=tuple(zip(values.tolist(), numbers.tolist(), strict=True)),
-        position=torch.cat([torch.arange(n) for n in ordered]),
+        position=position,
         lengths=count,
     )
 
@@ -81,177 +89,173 @@ def shareable(transformer: Any) -> bool:
     )
 
 
-def states_behind(blocks: Sequence[Any], prefix: Tensor, rests: Tensor, packing: Packing) -> Tensor:
+def states_behind(
+    blocks: Sequence[Any],
+    prefixes: Tensor,
+    rests: Tensor,
+    packing: Packing,
+    of: Tensor | None = None,
+) -> Tensor:
     """States at the end-of-text positions of N prompts: (N, width), in the given order.
 
-    prefix: (P, width), rests: (T, width) packed; both with positions added.
+    prefixes: (G, P, width), rests: (T, width) packed; both with positions added. of: (N,) int64,
+    the prefix of each prompt, in the given order; None where there is one.
     """
-    keys = _prefix_keys(blocks, prefix)
-    flat = [part for pair in keys for part in pair]
-    # Chunks that keep no activations compute them again for the gradient.
-    run = _behind if len(rests) <= CHUNK_TOKENS else _behind_again
-    found, start = [], 0
-    for sizes in _chunks(packing.sizes):
-        stop = start + sum(length * number for length, number in sizes)
-        found.append(run(blocks, rests[start:stop], sizes, *flat))
-        start = stop
-    return torch.cat(found)[packing.back]
+    owners = None
+    if of is not None and len(prefixes) > 1:
+        owners = tuple(of[packing.back.argsort()].tolist())
+    size = (len(prefixes), prefixes.shape[1])
+    limit = prefix_chunks.CHUNK_TOKENS
+    plan = prefix_chunks.plan(packing.sizes, owners, size, limit, rests.device)
+    again = len(rests) > prefix_chunks.KEPT_TOKENS
+    found, keys = [], list[Tensor]()
+    for chunk in plan.chunks:
+        own = rests[chunk.tokens]
+        begins = None if chunk.follows else prefixes[chunk.first : chunk.stop]
+        keys = keys if chunk.follows else []
+        # Many tokens keep no activations; they compute them again for the gradient.
+        states, *keys = (
+            checkpoint(_states, blocks, begins, own, chunk, *keys, use_reentrant=False)
+            if again
+            else _states(blocks, begins, own, chunk, *keys)
+        )
+        found.append(states)
+    return torch.cat(found)[plan.back[packing.back]]
 
 
-def _chunks(sizes: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Sizes cut so that no chunk has more than CHUNK_TOKENS tokens (but at least one rest)."""
-    chunks: list[list[tuple[int, int]]] = [[]]
-    room = CHUNK_TOKENS
-    for length, number in sizes:
-        while number:
-            fitting = min(number, room // length)
-            if fitting == 0 and chunks[-1]:
-                chunks.append([])
-                room = CHUNK_TOKENS
-                continue
-            fitting = max(1, fitting)
-            chunks[-1].append((length, fitting))
-            room -= fitting * length
-            number -= fitting
-    return chunks
+def _states(
+    blocks: Sequence[Any], prefixes: Tensor | None, rests: Tensor, chunk: Chunk, *keys: Tensor
+) -> tuple[Tensor, ...]:
+    """Prefixes (G, P, width) and their rests (T, width) -> (n, width) at the last tokens.
 
-
-def _behind_again(
-    blocks: Sequence[Any], rests: Tensor, sizes: Sequence[tuple[int, int]], *keys: Tensor
-) -> Tensor:
-    found: Tensor = checkpoint(_behind, blocks, rests, sizes, *keys, use_reentrant=False)
-    return found
-
-
-def _heads(x: Tensor, count: int) -> Tensor:
-    """(L, width) -> (heads, L, width of a head)."""
-    return x.reshape(len(x), count, -1).transpose(0, 1)
-
-
-def _prefix_keys(blocks: Sequence[Any], x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values (heads, P, d) of the prefix in every layer."""
-    found = []
+    The prefixes' tokens stand before the rests' in every product of a layer. Their keys and values
+    (2, G, heads, P, d) of each layer come with the result, and stand for prefixes that have run.
+    """
+    parts = [rests] if prefixes is None else [prefixes.flatten(0, 1), rests]
+    size = (0, 0) if prefixes is None else (prefixes.shape[0], prefixes.shape[1])
+    last = chunk.last + size[0] * size[1]
+    x, made = torch.cat(parts), list[Tensor]()
     for number, block in enumerate(blocks):
-        attn = block.attn
-        projected = nn.functional.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
-        q, k, v = (_heads(part, attn.num_heads)[None] for part in projected.chunk(3, dim=-1))
-        found.append((k[0], v[0]))
-        if number + 1 < len(blocks):
-            mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = _finish(block, x, mixed[0].transpose(0, 1).flatten(1))
-    return found
+        attn, width = block.attn, x.shape[1]
+        weight, bias = attn.in_proj_weight, attn.in_proj_bias
+        final = number + 1 == len(blocks)
+        asked = None
+        if final:  # queries at the last tokens alone
+            own, bias = (None, None) if bias is None else (bias[:width], bias[width:])
+            normed, x = block.ln_1(x), x[last]
+            asked = nn.functional.linear(normed[last], weight[:width], own)
+            projected = nn.functional.linear(normed, weight[width:], bias)
+        elif number == 0:  # where the rests are words alone, nothing flows back through these
+            each = [nn.functional.linear(block.ln_1(part), weight, bias) for part in parts]
+            projected = torch.cat(each)
+        else:
+            projected = nn.functional.linear(block.ln_1(x), weight, bias)
+        tokens = [size[0] * size[1], *(group.tokens for group in chunk.groups)]
+        begun, *behind = torch.split(projected, tokens)
+        mixed = []
+        if prefixes is None:
+            made.append(keys[number])
+        else:
+            kinds = 2 if final else 3
+            split = begun.view(*size, kinds, attn.num_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+            made.append(split[-2:])
+            if not final:
+                q, k, v = split
+                within = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+                mixed.append(within.transpose(1, 2).reshape(-1, width))
+        if asked is None:
+            mixed += _attend(behind, made[-1], chunk.groups)
+        else:
+            mixed = _attend_last(asked, behind, made[-1], chunk.groups)
+        x = _finish(block, x, torch.cat(mixed))
+    return x, *made
+
+
+def _attend(behind: Sequence[Tensor], prefix: Tensor, groups: Sequence[Group]) -> list[Tensor]:
+    """Attention of the rests to their prefix and, causally, to themselves: (T, width) each group.
+
+    behind: (T, 3 * width), queries, keys and values of each group.
+    """
+    mixed = []
+    for group, part in zip(groups, behind, strict=True):
+        q, k, v = _rows(group, part, prefix, 3)
+        place = torch.arange(group.longest, device=part.device)
+        later = place > place[:, None]  # the causal mask; padding stands behind all
+        found = _behind(q, k, v, prefix, group, later)
+        found = found.permute(0, 2, 3, 1, 4).reshape(-1, part.shape[1] // 3)
+        mixed.append(found if group.slots is None else found[group.slots])
+    return mixed
+
+
+def _attend_last(
+    q: Tensor, behind: Sequence[Tensor], prefix: Tensor, groups: Sequence[Group]
+) -> list[Tensor]:
+    """Attention of the rests' last tokens alone: q (n, width) -> (n, width) of each group.
+
+    behind: (T, 2 * width), keys and values of each group.
+    """
+    mixed = []
+    asked = torch.split(q, [len(group.lengths) for group in groups])
+    for group, part, asking in zip(groups, behind, asked, strict=True):
+        k, v = _rows(group, part, prefix, 2)
+        own = asking.view(len(k), -1, k.shape[1], 1, k.shape[-1]).transpose(1, 2).contiguous()
+        place = torch.arange(group.longest, device=part.device)
+        outside = (place >= group.lengths[:, None]).view(len(k), 1, -1, 1, group.longest)
+        found = _behind(own, k, v, prefix, group, outside)
+        mixed.append(found.transpose(1, 2).reshape(len(asking), -1))
+    return mixed
+
+
+def _rows(group: Group, part: Tensor, prefix: Tensor, kinds: int) -> tuple[Tensor, ...]:
+    """(T, kinds * width) -> `kinds` tensors (m, heads, c, S, d) of m prefixes with c rests each."""
+    n, heads = len(group.lengths), prefix.shape[2]
+    if group.slots is not None:
+        room = part.new_zeros(n * group.longest, part.shape[1])
+        part = room.index_copy(0, group.slots, part)
+    m = prefix.shape[1] if group.owners is None else len(group.owners)
+    rows = part.view(m, n // m, group.longest, kinds, heads, -1)
+    return rows.permute(3, 0, 4, 1, 2, 5).contiguous().unbind()
 
 
 def _behind(
-    blocks: Sequence[Any], x: Tensor, sizes: Sequence[tuple[int, int]], *keys: Tensor
+    q: Tensor, k: Tensor, v: Tensor, prefix: Tensor, group: Group, hidden: Tensor
 ) -> Tensor:
-    """(T, width) packed -> (N, width) at the last tokens."""
-    groups = _groups(sizes, x.device)
-    lengths = torch.cat([group.lengths for group in groups])
-    last = lengths.cumsum(0) - 1
-    width = x.shape[1]
-    for number, block in enumerate(blocks):
-        final = number + 1 == len(blocks)
-        normed, weight = block.ln_1(x), block.attn.in_proj_weight
-        bias = block.attn.in_proj_bias
-        if final:  # queries at the last tokens alone
-            own, others = (None, None) if bias is None else (bias[:width], bias[width:])
-            q = nn.functional.linear(normed[last], weight[:width], own)
-            k, v = nn.functional.linear(normed, weight[width:], others).chunk(2, dim=-1)
-        else:
-            q, k, v = nn.functional.linear(normed, weight, bias).chunk(3, dim=-1)
-        mixed = _attend(q, k, v, keys[2 * number], keys[2 * number + 1], groups, final)
-        x = _finish(block, x[last] if final else x, mixed)
-    return x
+    """Attention of q (m, heads, c, R, d) to the prefixes and to k, v (m, heads, c, S, d).
 
-
-@dataclass(frozen=True)
-class _Group:
-    """Rests of similar length, padded for attention alone.
-
-    lengths: (n,). longest: S. tokens: T of them. slots: (T,) their places among n * S; None where
-    all have the same length.
+    prefix: (2, G, heads, P, d). hidden: what of S a row does not see.
     """
-
-    lengths: Tensor
-    longest: int
-    tokens: int
-    slots: Tensor | None
-
-    def pad(self, x: Tensor, heads: int) -> Tensor:
-        """(T, width) -> (n, heads, S, width of a head), zeros behind the ends."""
-        if self.slots is not None:
-            room = x.new_zeros(len(self.lengths) * self.longest, x.shape[1])
-            x = room.index_copy(0, self.slots, x)
-        return x.reshape(len(self.lengths), self.longest, heads, -1).transpose(1, 2)
-
-    def packed(self, x: Tensor) -> Tensor:
-        """(n * S, width) -> (T, width)."""
-        return x if self.slots is None else x[self.slots]
-
-
-def _groups(sizes: Sequence[tuple[int, int]], device: torch.device) -> list[_Group]:
-    """Consecutive sizes; in a group the longest rest is at most twice as long as the shortest."""
-    cut: list[list[tuple[int, int]]] = []
-    for size in sizes:
-        if not cut or size[0] > 2 * cut[-1][0][0]:
-            cut.append([])
-        cut[-1].append(size)
-    groups = []
-    for part in cut:
-        lengths = [length for length, number in part for _ in range(number)]
-        longest = lengths[-1]
-        slots = None
-        if len(part) > 1:
-            slots = torch.cat(
-                [row * longest + torch.arange(length) for row, length in enumerate(lengths)]
-            ).to(device)
-        groups.append(_Group(torch.tensor(lengths, device=device), longest, sum(lengths), slots))
-    return groups
-
-
-def _attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    prefix_k: Tensor,
-    prefix_v: Tensor,
-    groups: Sequence[_Group],
-    final: bool,
-) -> Tensor:
-    """Attention of the rests to the prefix and, causally, to themselves: (T or N, width).
-
-    final: q holds the last token of each rest alone.
-    """
-    heads, prefix, size = prefix_k.shape
-    q = q * size**-0.5
-    mixed, start, asked = [], 0, 0
-    for group in groups:
-        own = slice(start, start + group.tokens)
-        asking = slice(asked, asked + (len(group.lengths) if final else group.tokens))
-        start, asked = own.stop, asking.stop
-        ks, vs = group.pad(k[own], heads), group.pad(v[own], heads)
-        place = torch.arange(group.longest, device=q.device)
-        if final:
-            qs = q[asking].reshape(len(group.lengths), 1, heads, size).transpose(1, 2)
-            hidden = (place >= group.lengths[:, None])[:, None, None]
-        else:
-            qs = group.pad(q[asking], heads)
-            hidden = place > place[:, None]  # the causal mask; padding stands behind all
-        rows = qs.shape[2]
-        flat = qs.transpose(0, 1).reshape(heads, -1, size)
-        before = (flat @ prefix_k.transpose(1, 2)).reshape(heads, -1, rows, prefix).transpose(0, 1)
-        inside = (qs @ ks.transpose(-1, -2)).masked_fill(hidden, float("-inf"))
-        share = torch.cat([before, inside], dim=-1).softmax(dim=-1).to(vs.dtype)
-        of_prefix = share[..., :prefix].transpose(0, 1).reshape(heads, -1, prefix) @ prefix_v
-        found = of_prefix.reshape(heads, -1, rows, size).transpose(0, 1) + share[..., prefix:] @ vs
-        found = found.transpose(1, 2).reshape(-1, heads * size)
-        mixed.append(found if final else group.packed(found))
-    return torch.cat(mixed)
+    if group.owners is not None:
+        prefix = prefix[:, group.owners]
+    m, heads, c, rows, size = q.shape
+    length, longest = prefix.shape[3], k.shape[3]
+    prefix_k, prefix_v = prefix.flatten(1, 2).unbind()
+    before = q.view(m * heads, c * rows, size) @ prefix_k.transpose(1, 2)
+    inside = q.view(-1, rows, size) @ k.view(-1, longest, size).transpose(1, 2)
+    scores = torch.cat([before.view(-1, rows, length), inside], dim=-1) * size**-0.5
+    hidden = nn.functional.pad(hidden, (length, 0))
+    share = scores.view(m, heads, c, rows, -1).masked_fill(hidden, float("-inf")).softmax(dim=-1)
+    of_prefix, of_own = torch.split(share.to(v.dtype), [length, longest], dim=-1)
+    found = of_prefix.reshape(m * heads, c * rows, length) @ prefix_v
+    own = of_own.reshape(-1, rows, longest) @ v.view(-1, longest, size)
+    return found.view(m, heads, c, rows, size) + own.view(m, heads, c, rows, size)
 
 
 def _finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     """The rest of a block behind its attention."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
-    done: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
+    done: Tensor = x + block.ls_2(_mlp(block.mlp, block.ln_2(x)))
     return done
+
+
+def _mlp(mlp: Any, x: Tensor) -> Tensor:
+    """A block's MLP. QuickGELU, x * sigmoid(a * x), is silu(a * x) / a: one pass instead of three.
+
+    Both factors ride along: the first with the product before, the second on the narrow result.
+    """
+    if type(mlp.gelu).__name__ != "QuickGELU":
+        plain: Tensor = mlp(x)
+        return plain
+    into, out = mlp.c_fc, mlp.c_proj
+    wide = torch.addmm(into.bias, x, into.weight.t(), beta=SIGMOID_SCALE, alpha=SIGMOID_SCALE)
+    narrow = nn.functional.silu(wide) @ out.weight.t()
+    return torch.add(out.bias, narrow, alpha=1 / SIGMOID_SCALE)

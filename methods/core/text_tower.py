@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from methods.core.shared_prefix import Packing, shareable, states_behind
+from methods.core.shared_prefix import Packing, pack, shareable, states_behind
 
 # From this many texts on, they are grouped by length: the shorter half, the next third, the rest.
 SMALLEST_GROUPED = 64
@@ -42,6 +42,11 @@ class TextTower:
                 f"backbone {name!r}: prompt methods need a causal text tower that pools at the "
                 f"end-of-text token; this one pools by {pool!r}"
                 + ("" if mask is not None else " and is not causal")
+            )
+        if getattr(tower, "cls_emb", None) is not None:
+            raise ValueError(
+                f"backbone {name!r}: prompt methods need a text tower that pools at the "
+                "end-of-text token; this one pools at a class token behind it (CoCa)"
             )
         self._pool = pool
         self._eos_id = getattr(tower, "eos_id", None) or getattr(tower, "text_eos_id", None)
@@ -95,23 +100,38 @@ class TextTower:
         features = torch.cat([self._encode(embeddings[rows], end[rows], deep) for rows in groups])
         return features[order.argsort()]
 
-    def encode_behind(self, prefix: Tensor, rests: Tensor, packing: Packing) -> Tensor:
-        """Features (N, D), unit-norm, of N prompts that all begin with the same P embeddings.
+    def encode_behind(
+        self, prefix: Tensor, rests: Tensor, packing: Packing, of: Tensor | None = None
+    ) -> Tensor:
+        """Features (N, D), unit-norm, of N prompts that begin with the same P embeddings.
 
-        prefix: (P, width), with the start-of-text token. rests: (T, width), what follows in each
-        prompt up to its end-of-text token, packed. The prefix runs once (`shared_prefix`), unless
-        the tower's blocks are of an unknown kind: then each prompt runs whole.
+        prefix: (P, width), with the start-of-text token; or (G, P, width), where `of` (N,) int64
+            says which of them each prompt begins with, in the given order.
+        rests: (T, width), what follows in each prompt up to its end-of-text token, packed.
+
+        A prefix runs once (`shared_prefix`), unless the tower's blocks are of an unknown kind: then
+        each prompt runs whole.
+
+        Raises:
+            ValueError: several prefixes, and `of` does not say for every prompt which.
         """
-        tower, count = self._tower, len(prefix)
+        tower, count = self._tower, prefix.shape[-2]
+        if prefix.dim() == 3 and len(prefix) > 1:
+            if of is None or of.shape != packing.lengths.shape:
+                raise ValueError(f"{len(prefix)} prefixes need `of`, one for each prompt")
+        else:
+            of = None
         if not shareable(tower.transformer):
-            whole = packing.unpacked(prefix, rests)
+            whole = packing.unpacked(prefix, rests, of)
             return self.encode(whole, packing.lengths + count - 1)
         positions = tower.positional_embedding
+        begins = prefix + positions[:count]
         states = states_behind(
             tower.transformer.resblocks,
-            prefix + positions[:count],
+            begins if begins.dim() == 3 else begins[None],
             rests + positions[count + packing.position],
             packing,
+            of,
         )
         return self._project(states)
 
@@ -152,11 +172,22 @@ class TextTower:
             x = x @ projection
         return nn.functional.normalize(x.float(), dim=-1)
 
+    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-        """Plain texts -> unit-norm features (N, D), no gradient."""
+        """Plain texts -> unit-norm features (N, D), no gradient.
+
+        What all texts of a batch begin with, at least the start-of-text token, runs once.
+        """
         features = []
-        with torch.no_grad():
-            for start in range(0, len(texts), batch_size):
-                ids = self.tokenize(texts[start : start + batch_size])
-                features.append(self.encode(self.embed(ids), self.end(ids)))
+        for start in range(0, len(texts), batch_size):
+            ids = self.tokenize(texts[start : start + batch_size])
+            end = self.end(ids)
+            same = int((ids == ids[:1]).all(dim=0).cumprod(dim=0).sum())
+            shared = min(same, int(end.min()))
+            place = torch.arange(ids.shape[1], device=ids.device)
+            rests = ids[(place >= shared) & (place <= end[:, None])]
+            packing = pack((end + 1 - shared).tolist()).to(ids.device)
+            prefix = self.embed(ids[0, :shared])
+            found = self.encode_behind(prefix, self.embed(rests[packing.order]), packing)
+            features.append(found)
         return torch.cat(features)

@@ -66,6 +66,32 @@ def test_towers_that_are_not_causal_are_refused() -> None:
         tower(model("CLIP", pool_type="last"))
 
 
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "ViT-B-32-SigLIP2-256"])
+def test_siglips_text_tower_is_refused(name: str) -> None:
+    config = open_clip.get_model_config(name)
+    assert config is not None
+    small = {"width": 32, "heads": 2, "layers": 1, "vocab_size": 64}
+    text = {k: v for k, v in config["text_cfg"].items() if "tokenizer" not in k}
+    with pytest.raises(ValueError, match="end-of-text token; this one pools by 'last' and is not"):
+        tower(model("CustomTextCLIP", **{**text, **small}))
+
+
+def test_cocas_text_tower_is_refused() -> None:
+    text = {"width": 32, "heads": 2, "layers": 1, "context_length": 76, "embed_cls": True}
+    with pytest.raises(ValueError, match="a class token behind it"):
+        tower(model("CustomTextCLIP", **text, output_tokens=True))
+
+
+@pytest.mark.parametrize("start", ["", "cat cat", "a photo of a"])
+def test_texts_that_begin_alike_equal_open_clip(start: str) -> None:
+    clip = model("CLIP")
+    texts = [f"{start} {end}".strip() for end in ("cat", "cat cat", "cat cat dog", "", "x", "cat")]
+    expected = clip.encode_text(open_clip.tokenizer.SimpleTokenizer()(texts), normalize=True)
+    for chosen in ([0, 1, 2, 3, 4, 5], [0], [3], [0, 5], [1, 2]):
+        found = tower(clip).encode_texts([texts[row] for row in chosen])
+        torch.testing.assert_close(found, expected[chosen], rtol=0, atol=1e-6)
+
+
 def test_many_texts_of_many_lengths_keep_their_order() -> None:
     clip = model("CLIP")
     texts = [" ".join(["cat"] * (1 + 7 * number % 19)) for number in range(97)]
