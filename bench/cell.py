@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.cell_spec import Cell
+from bench.clock import Clock
 from bench.learned import Pool, build_method, home_of, learned
 from bench.loaded import Inputs
 from bench.marks import mark
@@ -56,20 +56,20 @@ def run_cell(
     """
     engine = engine or Engine(zero_stage=cell.zero_stage)
     ensure_process_group(engine)
-    clock = _Clock()
+    clock = Clock()
     inputs = Inputs(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine)
     with mark("load"):
         backbone = inputs.backbone()
         data = inputs.data(cell.dataset, cell.dataset_digest, cell.task)
         home_of(cell, inputs)  # kept, and so no part of the training's seconds
     clock.lap("load")
-    found = learned(cell, inputs, trained)
+    found = learned(cell, inputs, trained, clock)
     method = found.method
     trainable = sum(p.numel() for p in method.parameters() if p.requires_grad)
     if cell.trained_on is not None and not cell.stage:
         method = build_method(cell, backbone, data.task).to(engine.device)
         method.load_learned(found.method.learned())
-    clock.lap("train")
+    clock.lap("setup")
     with mark("evaluation"):
         scored = score(
             method, data.task, data.images(method), data.missing, engine, data.gallery(method)
@@ -134,16 +134,3 @@ def _memory(device: str) -> dict[str, int]:
         peaks["gpu_peak_bytes"] = torch.cuda.max_memory_allocated()
         torch.cuda.reset_peak_memory_stats()
     return peaks
-
-
-class _Clock:
-    """Seconds of each phase of a cell."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.seconds[phase] = now - self._last
-        self._last = now

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from bench.batches import Dealt
+from bench.clock import Clock
 from bench.embed import Images
 from bench.embed import batch as as_batch
 from bench.loaded import Data
 from bench.train import Engine, train
 from bench.views import View, as_they_are, query_view
 from data_recipes.core.model import Candidate, DataError, Query, Task
-from data_recipes.core.sampler import Draw, coop_few_shot, few_shot, short_groups
+from data_recipes.core.sampler import Draw, coop_few_shot, few_shot_of, short_groups
 from methods.core.config import Training
 from methods.core.contract import Batch, Lesson, Method, TrainBatch
 
@@ -31,6 +32,7 @@ def learn(
     seed: int,
     engine: Engine,
     draw: Draw = "nested",
+    clock: Clock | None = None,
 ) -> tuple[list[float], list[str]]:
     """Train `method` in place on `shots` of each group; returns the loss curve and notes.
 
@@ -48,7 +50,7 @@ def learn(
             drawn, _ = coop_few_shot(queries, shots, seed)
             notes.append("the shots are those that CoOp's code draws: not nested")
         else:
-            drawn = few_shot(queries, shots, seed, data.digest)
+            drawn = few_shot_of(data.order(seed), queries, shots)
         short = short_groups(queries, shots)
         if short:
             notes.append(f"{len(short)} group(s) have fewer than {shots} shots: all are used")
@@ -60,7 +62,7 @@ def learn(
     notes += said
     images = data.images(method)
     deal_batch = training_batches(method, data.task, pairs, images, seed, engine, view)
-    curve = train(method, training, shots or 0, len(pairs), deal_batch, seed, engine)
+    curve = train(method, training, shots or 0, len(pairs), deal_batch, seed, engine, clock)
     method.end_training()
     return curve, notes
 

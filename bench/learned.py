@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.cell_spec import Cell
+from bench.clock import Clock
 from bench.learn import learn
 from bench.loaded import Data, Inputs
 from bench.train import Engine
@@ -56,11 +57,11 @@ def home_of(cell: Cell, inputs: Inputs) -> Data:
     return inputs.data(on.dataset, on.dataset_digest, on.task, *described)
 
 
-def learned(cell: Cell, inputs: Inputs, trained: Pool) -> Learned:
+def learned(cell: Cell, inputs: Inputs, trained: Pool, clock: Clock) -> Learned:
     """The cell's method after its learning. All ranks call it.
 
     trained: asked for cells that are scored on another dataset than they are trained on, and for
-        the stage of those that follow one.
+        the stage of those that follow one. clock: gets the phases `setup` and `train`.
     """
     home, engine = home_of(cell, inputs), inputs.engine
     facts: dict[str, str] = {}
@@ -75,7 +76,7 @@ def learned(cell: Cell, inputs: Inputs, trained: Pool) -> Learned:
         if known is not None:
             weights, facts["stage_in"] = known.weights, known.key
         else:
-            weights = learned(cell.after, inputs, lambda _: None).method.learned()
+            weights = learned(cell.after, inputs, lambda _: None, clock).method.learned()
     torch.manual_seed(cell.seed)
     method = build_method(cell, inputs.backbone(), home.task).to(engine.device)
     if weights is not None:
@@ -85,7 +86,9 @@ def learned(cell: Cell, inputs: Inputs, trained: Pool) -> Learned:
     if not done and cell.training is not None:
         on = cell.trained_on
         shots = None if on is not None and on.whole else cell.shots
-        curve, notes = learn(method, cell.training, home, shots, cell.seed, engine, cell.few_shot)
+        curve, notes = learn(
+            method, cell.training, home, shots, cell.seed, engine, cell.few_shot, clock
+        )
     return Learned(method, curve, notes, facts)
 
 

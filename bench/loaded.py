@@ -19,6 +19,7 @@ from data_recipes.core.dataset import Dataset, open_dataset
 from data_recipes.core.descriptions import read_descriptions
 from data_recipes.core.model import DataError, Task
 from data_recipes.core.remote import place
+from data_recipes.core.sampler import few_shot_order
 from data_recipes.core.write import file_sha256
 from methods.core.backbone import Backbone, BackboneSpec, load_backbone
 from methods.core.contract import Encoder, Method
@@ -47,6 +48,10 @@ class Data:
     def missing(self) -> frozenset[str]:
         """Ids of images that the dataset lacks."""
         return self.dataset.missing
+
+    def order(self, seed: int) -> Mapping[str, list[str]]:
+        """The order of the training shots of each group (`sampler.few_shot_order`)."""
+        return _order(self.folder, self.digest, self.task.name, seed)
 
     def images(self, method: Method) -> Images:
         """Image ids -> what the method takes for them: features or pixels. All ranks ask."""
@@ -138,7 +143,8 @@ def _backbone(spec: BackboneSpec, device: str, digest: str) -> Backbone:
     return backbone.to(device)
 
 
-@lru_cache(maxsize=4)
+# CoOp's eleven datasets fit: cells that learned on one of them are scored on the others.
+@lru_cache(maxsize=12)
 def _dataset(folder: str, digest: str) -> Dataset:
     dataset = open_dataset(folder)
     if dataset.manifest.digest != digest:
@@ -149,9 +155,14 @@ def _dataset(folder: str, digest: str) -> Dataset:
     return dataset
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=36)
 def _task(folder: str, digest: str, name: str) -> Task:
     return _dataset(folder, digest).task(name)
+
+
+@lru_cache(maxsize=16)
+def _order(folder: str, digest: str, task: str, seed: int) -> Mapping[str, list[str]]:
+    return few_shot_order(_task(folder, digest, task).training().queries, seed, digest)
 
 
 @lru_cache(maxsize=4)
@@ -176,7 +187,7 @@ def _own_descriptions(folder: str, digest: str, wanted: str) -> Mapping[str, tup
     return dataset.descriptions
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=12)
 def _features(
     folder: str, digest: str, spec: BackboneSpec, engine: Engine, backbone_digest: str, cache: str
 ) -> ImageFeatures:

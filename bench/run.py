@@ -10,27 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
-from bench.cell import run_cell
+from bench.cell import CellResult, run_cell
 from bench.cell_spec import Cell
 from bench.learned import Trained
 from bench.plan import Plan
 from bench.study import RunOptions
 from bench.train import Engine
-from cluster.gang import RankContext
+from cluster.gang import Finish, RankContext, Summary
 from cluster.launch import Outcome, run_gangs
-from cluster.queue import Work
+from cluster.work import Work
 from data_recipes.core import strict_json
 from data_recipes.core.dataset import open_dataset
 from data_recipes.core.remote import place
 from data_recipes.core.sampler import coop_few_shot, few_shot_order
 from results.atomic import write_whole
-from results.report import write_report
 from results.store import WEIGHTS_FILE, RecordStore
 
 A_SOURCE = 64  # shots that a source counts for in the order of cells
-A_STAGE = 1e9  # cost that puts stages before all other cells, which wait for them
 STATUS = "status.json"
 PLAN = "plan.json"
 
@@ -45,31 +44,63 @@ class Ran:
     files: list[Path]
 
 
-def run_leased(payload: dict[str, Any], context: RankContext) -> dict[str, Any] | None:
-    """Run one cell on the ranks of a gang; rank 0 stores the record.
+def run_leased(payload: dict[str, Any], context: RankContext) -> Summary | Finish:
+    """Run one cell on the ranks of a gang; rank 0 stores the record while the next cell runs.
 
-    payload: `cell` (JSON of a Cell) and `store` (folder).
+    payload: `cell` (JSON of a Cell) and `store` (folder). A cell that has a record by now (another
+    driver's, or one that its gang could not acknowledge any more) is not run again.
     """
     cell = Cell.model_validate_json(payload["cell"])
+    store = RecordStore(Path(payload["store"]))
+    if _recorded(store, cell.key, context):
+        return _announced(store, cell, store.read(cell.key)) if context.rank == 0 else None
     engine = Engine(
         rank=context.rank,
         world_size=context.world_size,
         device=context.device,
         zero_stage=cell.zero_stage,
     )
-    store = RecordStore(Path(payload["store"]))
-    result = run_cell(cell, engine, partial(trained_in, store))
-    if result is None:
-        return None
+    result = run_cell(cell, engine, partial(_trained_by_now, store, context))
+    return None if result is None else partial(keep, store, cell, result)
+
+
+def keep(store: RecordStore, cell: Cell, result: CellResult) -> dict[str, Any]:
+    """Store a cell's record and then the pointer to its weights; returns the record's summary."""
     store.write(result.record, result.queries, result.weights, result.lists)
+    return _announced(store, cell, result.record)
+
+
+def _announced(store: RecordStore, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:
     if cell.training is not None:
         write_whole(_pointer(store, cell.training_key), cell.key.encode())
-    headline = result.record["headline"]
+    return summary(record)
+
+
+def summary(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the driver is told of a record: headline metric, its value, the cell's seconds."""
+    headline = record["headline"]
     return {
         "metric": headline,
-        "value": result.record["metrics"].get(headline),
-        "seconds": sum(result.record["timings"].values()),
+        "value": record["metrics"].get(headline),
+        "seconds": sum(record["timings"].values()),
     }
+
+
+def _recorded(store: RecordStore, key: str, context: RankContext) -> bool:
+    """Whether rank 0 sees the record: a file system may tell ranks different things."""
+    box = [context.rank == 0 and store.has(key)]
+    if context.world_size > 1:
+        dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _trained_by_now(store: RecordStore, context: RankContext, training_key: str) -> Trained | None:
+    """`trained_in`, asked again once the record of the cell before is stored."""
+    known = trained_in(store, training_key)
+    if known is None:
+        context.flush()
+        known = trained_in(store, training_key)
+    return known
 
 
 def trained_in(store: RecordStore, training_key: str) -> Trained | None:
@@ -127,6 +158,8 @@ def run_plan(
             on_event=record_failure,
             status_path=out / STATUS,
         )
+    from results.report import write_report  # no rank needs scipy and matplotlib
+
     files = write_report(out, out, expected_cells(planned))
     failures = {key: value for key, value in store.failures().items() if key in cells}
     return Ran(outcome, len(cells) - len(todo), failures, files)
@@ -141,16 +174,14 @@ def work(cell: Cell, out: Path, todo: Collection[str] = ()) -> Work:
     if cell.training is not None:
         epochs = cell.training.epochs_at(cell.shots)
         cost = float(cell.training.steps or (cell.shots or A_SOURCE) * epochs)
-        if cell.stage:
-            cost += A_STAGE
-        elif cell.trained_on is not None and not cell.trained_on.whole:
+        if not cell.stage and cell.trained_on is not None and not cell.trained_on.whole:
             cost = 0.5  # its weights come from the cell that is scored at home, which runs first
     return Work(
         key=cell.key,
         payload={"cell": cell.model_dump_json(), "store": str(out.resolve())},
         cost=cost,
         needs=(cell.after.key,) if cell.after is not None and cell.after.key in todo else (),
-        warm=f"{cell.backbone_digest}:{(cell.trained_on or cell).dataset_digest}",
+        warm=(cell.backbone_digest, (cell.trained_on or cell).dataset_digest),
     )
 
 

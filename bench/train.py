@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.batches import Dealt, batches_per_epoch, deal, epoch_batches
+from bench.clock import Clock
 from bench.marks import mark
 from bench.schedule import learning_rate, total_steps
 from methods.core.config import Training
@@ -74,19 +75,23 @@ def train(
     batch: Callable[[Dealt], TrainBatch],
     seed: int,
     engine: Engine,
+    clock: Clock | None = None,
 ) -> list[float]:
     """Train `method` in place and return the global loss of every optimizer step.
 
-    rows: size of the training set. batch: a rank's dealt rows -> its TrainBatch.
+    rows: size of the training set. batch: a rank's dealt rows -> its TrainBatch. clock: gets the
+    phases `setup` (until the first step) and `train` (the steps).
 
     Raises:
         DivergedError: a loss is not finite; names the step.
     """
+    clock = clock or Clock()
     deepspeed = start_engine(method, training, rows, engine)
     per_epoch = batches_per_epoch(rows, training.batch_size)
     steps = total_steps(training, shots, per_epoch)
     losses: list[Tensor] = []
     method.train()
+    clock.lap("setup")
     for step in range(steps):
         epoch, number = divmod(step, per_epoch)
         if number == 0:
@@ -109,6 +114,7 @@ def train(
     curve = torch.stack(losses)
     dist.all_reduce(curve)
     values: list[float] = (curve / engine.world_size).tolist()
+    clock.lap("train")
     _collect(deepspeed, [*method.parameters()], engine)
     for step, value in enumerate(values):
         if not np.isfinite(value):

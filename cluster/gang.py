@@ -2,6 +2,9 @@
 
 Why one run for many units: starting ranks costs seconds, a unit in warm ranks costs
 milliseconds. Ray Train restarts the ranks when one dies; the queue hands the unit out again.
+
+While rank 0 stores what came of a unit (in a thread), the ranks already run the next one. The queue
+hears `done` only when it is stored.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cluster.queue import Work
+from cluster.work import Work
 
-LEASE_POLL_S = 0.1
+# How long an idle gang waits before it asks again: at first, and at most (doubling in between).
+LEASE_POLL_S = (0.005, 0.1)
 # How long a rank that raised waits for its siblings to raise too, before it calls them hung.
 SIBLING_GRACE_S = 20.0
 # Ranks wait on the control group for as long as a unit runs; a dead peer closes its socket,
@@ -30,7 +36,9 @@ CONTROL_TIMEOUT = timedelta(days=30)
 # limit Ray Train would try for ever.
 START_FAILURES = 10
 
-Run = Callable[[Any, "RankContext"], dict[str, Any] | None]
+Summary = dict[str, Any] | None
+Finish = Callable[[], Summary]
+Run = Callable[[Any, "RankContext"], Summary | Finish]
 
 
 class GangBrokenError(RuntimeError):
@@ -43,6 +51,8 @@ class RankContext:
 
     With `world_size` above 1 the process group is up and RANK, WORLD_SIZE, LOCAL_RANK,
     MASTER_ADDR and MASTER_PORT are set; so they are with one rank, and the group is up too.
+
+    flush: returns when what the unit before left to be finished is finished.
     """
 
     rank: int
@@ -50,6 +60,7 @@ class RankContext:
     local_rank: int
     device: str
     gang: str
+    flush: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,11 @@ class _Rank:
             local_rank=int(os.environ["LOCAL_RANK"]),
             device=_device() if spec.use_gpu else "cpu",
             gang=spec.name,
+            flush=self._wait,
         )
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="finish")
+        self._finishing: Future[None] | None = None
+        self._ran: str | None = None  # the unit that is finishing, until the queue knows that
 
     def loop(self) -> None:
         try:
@@ -170,32 +185,43 @@ class _Rank:
             if self.rank == 0:
                 self.ask("lose", self.spec.name, f"cannot import {self.spec.run}\n{_trace()}")
             return
-        while (unit := self._next()) is not None:
-            summary, error = self._attempt(run, unit)
-            raised = self._ranks_that_raised(error is not None)
-            if 0 < raised < self.ranks:
-                self.ask("condemn", self.spec.name)
-                raise GangBrokenError(
-                    f"{raised} of {self.ranks} ranks raised in {unit.key}; {error}"
-                )
-            self._acknowledge(unit, summary, error)
+        try:
+            while (unit := self._next()) is not None:
+                result, error = self._attempt(run, unit)
+                raised = self._ranks_that_raised(error is not None)
+                if 0 < raised < self.ranks:
+                    self.ask("condemn", self.spec.name)
+                    raise GangBrokenError(
+                        f"{raised} of {self.ranks} ranks raised in {unit.key}; {error}"
+                    )
+                self._acknowledge(unit, result, error)
+        finally:
+            self._writer.shutdown()  # waits, whatever has happened to the unit after it
 
     def _next(self) -> Work | None:
         """Rank 0 leases, all ranks get the same unit; None when the run is over for this gang."""
         import torch.distributed as dist
 
-        box: list[Work | None] = [None]
-        if self.rank == 0:
-            while (unit := self.ask("lease", self.spec.name)) is None:
-                if self.ask("dismissed", self.spec.name):
-                    break
-                time.sleep(LEASE_POLL_S)
-            box[0] = unit
+        box: list[Work | None] = [self._lease() if self.rank == 0 else None]
         if self.ranks > 1:
             dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
-    def _attempt(self, run: Run, unit: Work) -> tuple[dict[str, Any] | None, str | None]:
+    def _lease(self) -> Work | None:
+        pause, longest = LEASE_POLL_S
+        while True:
+            ran, self._ran = self._ran, None
+            unit: Work | None = self.ask("lease", self.spec.name, ran)
+            if unit is not None:
+                return unit
+            if self._finished():
+                continue  # others may wait for just that, or nothing is left
+            if self.ask("dismissed", self.spec.name):
+                return None
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    def _attempt(self, run: Run, unit: Work) -> tuple[Summary | Finish, str | None]:
         try:
             return run(unit.payload, self.context), None
         except (Exception, SystemExit):  # a `sys.exit` in a unit must not end the rank
@@ -221,11 +247,13 @@ class _Rank:
             raise GangBrokenError(f"siblings did not answer within {limit}") from reason
         return int(flag.item())
 
-    def _acknowledge(self, unit: Work, summary: dict[str, Any] | None, error: str | None) -> None:
+    def _acknowledge(self, unit: Work, result: Summary | Finish, error: str | None) -> None:
         """All ranks are here, and either all raised or none did."""
         if error is None:
-            unfit = _why_not_json(summary)
-            self._tell("failed" if unfit else "done", unit, unfit or summary)
+            if self.rank == 0:
+                self._finished()
+                self._ran = unit.key
+                self._finishing = self._writer.submit(self._finish, unit, result)
             return
         gc.collect()  # the traceback held the failed unit's tensors
         if self.spec.use_gpu and not _device_answers(self.context.device):
@@ -235,6 +263,28 @@ class _Rank:
         self._tell("failed", unit, error)
         if self.ranks > 1:
             self._check_default_group()
+
+    def _finish(self, unit: Work, result: Summary | Finish) -> None:
+        """In the writer's thread: finish the unit, then tell the queue."""
+        try:
+            summary = result() if callable(result) else result
+            error = _why_not_json(summary)
+        except (Exception, SystemExit):
+            error = _trace()
+        if error is None:
+            self._tell("done", unit, summary)
+        else:
+            self._tell("failed", unit, error)
+
+    def _finished(self) -> bool:
+        """Wait for the unit that is finishing; False if there is none. Raises what it raised."""
+        future, self._finishing = self._finishing, None
+        if future is not None:
+            future.result()
+        return future is not None
+
+    def _wait(self) -> None:
+        wait_for([self._finishing] if self._finishing is not None else [])
 
     def _tell(self, method: str, unit: Work, word: Any) -> None:
         """Rank 0 speaks for the gang. Raises GangBrokenError if the queue no longer listens."""
@@ -278,7 +328,7 @@ def _device_answers(device: str) -> bool:
         return False
 
 
-def _why_not_json(summary: dict[str, Any] | None) -> str | None:
+def _why_not_json(summary: Summary) -> str | None:
     try:
         json.dumps(summary)
     except (TypeError, ValueError) as reason:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.gang import SIBLING_GRACE_S, GangSpec, Run, fit, import_path
-from cluster.queue import MAX_ATTEMPTS, Event, LeaseQueue, Work
+from cluster.queue import MAX_ATTEMPTS, LeaseQueue
 from cluster.ray_session import end_cleaners, ray_session, require_room
 from cluster.status import Phase, StatusFile
+from cluster.work import Event, Work
 
 POLL_S = 0.2
 # Nodes of a fresh cluster join one after another.
@@ -64,10 +65,11 @@ def run_gangs(
     """Run every unit once, on `gangs` gangs side by side, and return when all are settled.
 
     run: a module-level function `(payload, RankContext) -> JSON-able dict or None`, called on
-    all ranks of a gang; rank 0's value is kept. address: a Ray cluster to join (`auto` or
-    `host:port`); without one a local Ray starts. on_event: called in this thread with each
-    `done` or `failed` event (`queue.Event` as a dict). status_path: see `StatusFile`. storage:
-    where Ray Train keeps its own files; on several nodes it must be a shared folder.
+    all ranks of a gang; rank 0's value is kept. It may return a function of no arguments instead,
+    which makes that value (and stores what there is to store) while the next unit runs. address:
+    a Ray cluster to join (`auto` or `host:port`); without one a local Ray starts. on_event: called
+    in this thread with each `done` or `failed` event (`queue.Event` as a dict). status_path: see
+    `StatusFile`. storage: where Ray Train keeps its own files; on several nodes a shared folder.
     max_attempts: how often a unit may break its gang before it is given up. sibling_grace_s:
     how long a rank that raised waits for its siblings to raise too.
 
@@ -93,7 +95,7 @@ def run_gangs(
             threads_per_rank=threads_per_rank,
             use_gpu=use_gpu,
             storage=storage or Path(temporary),
-            max_failures=max_attempts * len(units) + SPARE_RESTARTS,
+            max_failures=(max_attempts + 1) * len(units) + SPARE_RESTARTS,  # one is not charged
             sibling_grace_s=sibling_grace_s,
         )
         specs = [replace(spec, name=f"gang{index}") for index in range(gangs)]
@@ -206,9 +208,7 @@ class _Watch:
         """Read the queue once; True when every unit is settled."""
         import ray
 
-        events, settled = ray.get(
-            [self.queue.events.remote(self.seen), self.queue.finished.remote()]
-        )
+        events, settled = ray.get(self.queue.news.remote(self.seen))
         self.seen += len(events)
         for event in events:
             self._take(event)

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from cluster.choice import choose
+from cluster.work import Event, EventKind, Failure, Work
+
 MAX_ATTEMPTS = 3
 # A gang whose group restarts this often without leasing anything in between is broken itself
 # (a bad import, a dead device): without a bound it would restart for ever.
@@ -21,58 +24,21 @@ NO_PYTHON_ERROR = (
     "a rank died without a Python error (killed, out of memory, or a crash in native code)"
 )
 
+STORING = "its gang broke, perhaps in {}, while the result was being stored"
+
 GangState = Literal["starting", "working", "waiting", "stopped", "lost"]
-EventKind = Literal["gang_started", "leased", "done", "failed", "requeued", "gang_lost"]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One unit of work.
-
-    key: unique in its queue. payload: what the callable gets; must pickle. cost: an estimate
-    in any unit, used for the order only. warm: what a gang keeps loaded between units (for
-    example backbone and dataset); the empty string matches nothing. needs: keys of units that
-    must be done before this one starts; they stand before it in the queue's list.
-    """
-
-    key: str
-    payload: Any
-    cost: float = 1.0
-    warm: str = ""
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened, in order: `seq` counts from 0 without gaps, `time` is seconds since 1970."""
-
-    seq: int
-    time: float
-    kind: EventKind
-    gang: str
-    key: str | None = None
-    attempt: int | None = None
-    seconds: float | None = None
-    summary: dict[str, Any] | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A unit that is given up: after how many attempts, on which gang, and why."""
-
-    key: str
-    attempts: int
-    gang: str
-    error: str
 
 
 @dataclass
 class _Gang:
+    """`unit` runs on its ranks; `finishing` has run, and rank 0 still stores what came of it."""
+
     state: GangState
     since: float
     unit: Work | None = None
-    warm: str = ""
+    finishing: Work | None = None
+    finishing_since: float = 0.0
+    warm: tuple[str, ...] = ()
     cells_done: int = 0
     restarts: int = 0
     idle_restarts: int = 0
@@ -84,9 +50,10 @@ class _Gang:
 class LeaseQueue:
     """Leases units to gangs: longest first, but a gang stays with what it has warm.
 
-    Every unit is in exactly one of four places: pending, leased, done, failed. A unit waits until
-    what it needs is done, and fails when that has failed. Raises ValueError for duplicate keys,
-    and for needs that are not the keys of units before (so there are no circles).
+    Every unit is in exactly one of four places: pending, leased, done, failed. A gang holds at most
+    two: one that runs and one that is finishing. A unit waits until what it needs is done, and
+    fails when that has failed. Raises ValueError for duplicate keys, and for needs that are not the
+    keys of units before (so there are no circles).
     """
 
     units: Iterable[Work]
@@ -98,6 +65,7 @@ class LeaseQueue:
     _done: dict[str, dict[str, Any] | None] = field(default_factory=dict, init=False)
     _failed: dict[str, Failure] = field(default_factory=dict, init=False)
     _events: list[Event] = field(default_factory=list, init=False)
+    _alone: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._pending = list(self.units)
@@ -116,24 +84,34 @@ class LeaseQueue:
 
     # -- what a gang calls -------------------------------------------------------------------
 
-    def lease(self, gang: str) -> Work | None:
-        """The next unit for `gang`, or None: wait until `dismissed`, for one may come (back).
+    def lease(self, gang: str, finishing: str | None = None) -> Work | None:
+        """The next unit for `gang`, or None: ask again, until `dismissed`.
 
-        Raises RuntimeError if the gang still holds a unit: it must acknowledge that one first.
+        finishing: key of the unit that the gang has just run. Its result is still being stored, and
+        `done` or `failed` comes for it later; until then it counts as leased.
+
+        Raises RuntimeError if the gang still runs a unit, or has not yet finished the one before.
         """
         state = self._gang(gang)
+        if state.unit is not None and state.unit.key == finishing and not state.condemned:
+            if state.finishing is not None:
+                raise RuntimeError(f"{gang}: {state.finishing.key} is not finished yet")
+            state.finishing, state.finishing_since = state.unit, state.since
+            state.unit = state.error = None
         if state.unit is not None:
             raise RuntimeError(f"{gang} asks for work but still holds {state.unit.key}")
         if state.state == "lost":
             return None
-        ready = [u for u in self._pending if self._done.keys() >= set(u.needs)]
-        if not ready:
+        unit = self._choose(state)
+        # Two units at once leave open which of them broke a gang: one that may have runs alone.
+        if unit and state.finishing and {unit.key, state.finishing.key} & self._alone:
+            unit = None
+        if unit is None:
             self._enter(state, "stopped" if self.finished() else "waiting")
             return None
-        unit = next((u for u in ready if u.warm and u.warm == state.warm), ready[0])
         self._pending.remove(unit)
         state.unit, state.warm, state.idle_restarts, state.error = unit, unit.warm, 0, None
-        self._enter(state, "working")
+        state.state, state.since = "working", self.clock()
         self._record("leased", gang, key=unit.key, attempt=self._attempts[unit.key] + 1)
         return unit
 
@@ -143,22 +121,20 @@ class LeaseQueue:
 
     def done(self, gang: str, key: str, summary: dict[str, Any] | None = None) -> bool:
         """Acknowledge a finished unit. False, and no effect, if the gang no longer may."""
-        state = self._settle(gang, key)
-        if state is None:
+        seconds = self._settle(gang, key)
+        if seconds is None:
             return False
         self._done[key] = summary
-        state.cells_done += 1
-        self._record("done", gang, key=key, seconds=self.clock() - state.since, summary=summary)
-        self._enter(state, "waiting")
+        self._gang(gang).cells_done += 1
+        self._record("done", gang, key=key, seconds=seconds, summary=summary)
         return True
 
     def failed(self, gang: str, key: str, error: str) -> bool:
         """Give a unit up at once: its error is deterministic. False if the gang no longer may."""
-        state = self._settle(gang, key)
-        if state is None:
+        seconds = self._settle(gang, key)
+        if seconds is None:
             return False
-        self._give_up(gang, key, error, seconds=self.clock() - state.since)
-        self._enter(state, "waiting")
+        self._give_up(gang, key, error, seconds=seconds)
         return True
 
     def note(self, gang: str, key: str, error: str) -> None:
@@ -179,20 +155,17 @@ class LeaseQueue:
         self._gang(gang).condemned = True
 
     def release(self, gang: str) -> None:
-        """The gang (re)starts or died: its unit goes back, one attempt counted.
+        """The gang (re)starts or died: what it held goes back.
 
-        After `max_attempts` the unit is marked failed with the last error known, so that a unit
-        that kills its ranks does not loop for ever.
+        The unit that ran is charged one attempt. After `max_attempts` it is marked failed with the
+        last error known, so that a unit that kills its ranks does not loop for ever.
         """
         known = gang in self._gangs
         state = self._gang(gang)
         state.restarts += known
-        unit, state.unit, state.condemned = state.unit, None, False
-        if unit is not None:
-            self._return(gang, unit, state.error or NO_PYTHON_ERROR)
-        elif known:
+        state.condemned = False
+        if not self._take_back(gang, NO_PYTHON_ERROR) and known:
             state.idle_restarts += 1
-        state.error = None
         if state.state == "lost":
             return
         if state.idle_restarts > MAX_IDLE_RESTARTS:
@@ -202,12 +175,9 @@ class LeaseQueue:
         self._record("gang_started", gang, attempt=state.restarts + 1)
 
     def lose(self, gang: str, error: str) -> None:
-        """The gang is gone for good: its unit goes back and it gets no other."""
-        state = self._gang(gang)
-        unit, state.unit = state.unit, None
-        if unit is not None:
-            self._return(gang, unit, state.error or error)
-        self._enter(state, "lost")
+        """The gang is gone for good: what it held goes back and it gets nothing more."""
+        self._take_back(gang, error)
+        self._enter(self._gang(gang), "lost")
         self._record("gang_lost", gang, error=error)
 
     # -- what the driver calls ---------------------------------------------------------------
@@ -215,6 +185,10 @@ class LeaseQueue:
     def finished(self) -> bool:
         """True when nothing is pending or leased: every unit is done or failed."""
         return len(self._done) + len(self._failed) == len(self._attempts)
+
+    def news(self, start: int) -> tuple[list[Event], bool]:
+        """`events(start)` and `finished()`: what the driver asks all the time, in one call."""
+        return self.events(start), self.finished()
 
     def events(self, start: int = 0) -> list[Event]:
         """All events with `seq >= start`, oldest first."""
@@ -234,12 +208,12 @@ class LeaseQueue:
 
     def snapshot(self) -> dict[str, Any]:
         """The state of the run as plain JSON values; times are seconds since 1970."""
-        leased = sum(gang.unit is not None for gang in self._gangs.values())
+        held = [unit for g in self._gangs.values() for unit in (g.unit, g.finishing) if unit]
         return {
             "counts": {
                 "total": len(self._attempts),
                 "pending": len(self._pending),
-                "leased": leased,
+                "leased": len(held),
                 "done": len(self._done),
                 "failed": len(self._failed),
             },
@@ -247,6 +221,7 @@ class LeaseQueue:
                 name: {
                     "state": gang.state,
                     "key": gang.unit.key if gang.unit else None,
+                    "finishing": gang.finishing.key if gang.finishing else None,
                     "since": gang.since,
                     "attempt": self._attempts[gang.unit.key] + 1 if gang.unit else None,
                     "cells_done": gang.cells_done,
@@ -271,21 +246,47 @@ class LeaseQueue:
         if gang.state != state:
             gang.state, gang.since = state, self.clock()
 
-    def _settle(self, gang: str, key: str) -> _Gang | None:
-        """Take the unit from the gang if it holds it; a late word from a dead group does not."""
+    def _choose(self, gang: _Gang) -> Work | None:
+        others = [g for g in self._gangs.values() if g is not gang and g.state != "lost"]
+        elsewhere = {other.warm for other in others if other.warm}
+        return choose(self._pending, self._done.keys(), gang.warm, elsewhere)
+
+    def _settle(self, gang: str, key: str) -> float | None:
+        """Take the unit from the gang if it holds it, and say for how many seconds it did.
+
+        None for a late word from a dead group, or from one that is out of step. A unit that is
+        finishing was run by ranks in step, whatever has become of them.
+        """
         state = self._gang(gang)
-        if state.unit is None or state.unit.key != key or state.condemned:
+        if state.finishing is not None and state.finishing.key == key:
+            since, state.finishing = state.finishing_since, None
+        elif state.unit is not None and state.unit.key == key and not state.condemned:
+            since, state.unit, state.error = state.since, None, None
+            self._enter(state, "waiting")
+        else:
             return None
         self._attempts[key] += 1
-        state.unit = state.error = None
-        return state
+        return self.clock() - since
 
-    def _return(self, gang: str, unit: Work, error: str) -> None:
-        self._attempts[unit.key] += 1
+    def _take_back(self, gang: str, error: str) -> bool:
+        """What the gang held is pending again or given up. False if it held nothing."""
+        state = self._gang(gang)
+        unit, finishing, error = state.unit, state.finishing, state.error or error
+        state.unit = state.finishing = state.error = None
+        if finishing is not None:
+            reason = error if unit is None else STORING.format(unit.key)
+            self._return(gang, finishing, reason, charged=unit is None)
+        if unit is not None:
+            self._return(gang, unit, error, charged=True)
+        return not (unit is None and finishing is None)
+
+    def _return(self, gang: str, unit: Work, error: str, charged: bool) -> None:
+        self._attempts[unit.key] += charged
         attempts = self._attempts[unit.key]
         if attempts >= self.max_attempts:
             self._give_up(gang, unit.key, f"gave up after {attempts} attempts, the last: {error}")
             return
+        self._alone.add(unit.key)
         self._pending.append(unit)
         self._sort()
         self._record("requeued", gang, key=unit.key, attempt=attempts, error=error)

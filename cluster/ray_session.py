@@ -13,8 +13,8 @@ import psutil
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # How soon a dead rank is noticed, in seconds; Ray's default is 2.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # How soon a dead rank is noticed, in seconds; Ray's default is 2. Each look costs CPU.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     # Ranks keep the driver's working directory, so that relative paths mean the same there.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # A hung sibling cannot leave its process group in peace; Ray's default waits 30 s for it.

@@ -14,8 +14,11 @@ import torch.multiprocessing as mp
 from bench.cell import run_cell
 from bench.cell_spec import Cell
 from bench.plan import plan
+from bench.run import run_leased
 from bench.study import Study
 from bench.train import Engine
+from cluster.gang import RankContext
+from results.store import RecordStore
 from tests.tiny import TINY_SPEC
 
 QUICK = {"schedule": "constant", "steps": 6, "lr": 0.05, "batch_size": 5}
@@ -48,6 +51,18 @@ def staged_cells(data: Path, cache: Path, **fields: Any) -> list[Cell]:
     The fixture `learners` makes the method known.
     """
     return tiny_cells(data, cache, **{**STAGED, **fields})
+
+
+def lease(cell: Cell, out: Path) -> dict[str, Any]:
+    """The record of a cell that a gang of one rank runs and stores below `out`."""
+    stored(cell, out, RankContext(0, 1, 0, "cpu", "gang0"))
+    return RecordStore(out).read(cell.key)
+
+
+def stored(cell: Cell, out: Path, context: RankContext) -> dict[str, Any] | None:
+    """What the driver is told of a cell, once its record is stored."""
+    result = run_leased({"cell": cell.model_dump_json(), "store": str(out)}, context)
+    return result() if callable(result) else result
 
 
 def run_on_ranks(cells: list[Cell], ranks: int, zero_stage: int, folder: Path) -> list[Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from data_recipes.core.model import Query
@@ -40,9 +40,15 @@ def few_shot(queries: Sequence[Query], shots: int, seed: int, digest: str) -> li
     Raises:
         ValueError: shots is negative.
     """
+    return few_shot_of(few_shot_order(queries, seed, digest), queries, shots)
+
+
+def few_shot_of(
+    order: Mapping[str, Sequence[str]], queries: Sequence[Query], shots: int
+) -> list[Query]:
+    """`few_shot` where the order is known."""
     if shots < 0:
         raise ValueError(f"shots must not be negative, got {shots}")
-    order = few_shot_order(queries, seed, digest)
     drawn = {(group, query_id) for group, ids in order.items() for query_id in ids[:shots]}
     return [query for query in queries if (query.group, query.id) in drawn]
 

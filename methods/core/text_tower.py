@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from methods.core.shared_prefix import Packing, pack, shareable, states_behind
 
+# So many texts' token ids are kept (about 1 kB each): the next cell has the same texts.
+KEPT_TEXTS = 100_000
 # From this many texts on, they are grouped by length: the shorter half, the next third, the rest.
 SMALLEST_GROUPED = 64
 GROUP_ENDS = (0.5, 0.85)
@@ -35,6 +37,7 @@ class TextTower:
         tower: Any = getattr(model, "text", model)
         self._tower = tower
         self._tokenizer = tokenizer
+        self._ids: dict[str, Tensor] = {}
         pool = getattr(tower, "pool_type", None) or getattr(tower, "text_pool_type", None)
         mask = getattr(tower, "attn_mask", None)
         if pool not in ("argmax", "eos") or mask is None:
@@ -65,14 +68,22 @@ class TextTower:
         Raises:
             ValueError: a text does not fit; the tokenizer would cut it silently.
         """
-        ids: Tensor = self._tokenizer(list(texts), context_length=self.context_length + 1)
-        too_long = (ids[:, -1] != 0).nonzero()
-        if len(too_long):
-            text = texts[int(too_long[0])]
-            raise ValueError(
-                f"text of more than {self.context_length} tokens: {text[:80]!r}...; shorten it"
-            )
-        return ids[:, : self.context_length].to(self.device)
+        new = [text for text in dict.fromkeys(texts) if text not in self._ids]
+        if len(self._ids) + len(new) > KEPT_TEXTS:
+            self._ids.clear()
+            new = [*dict.fromkeys(texts)]
+        if new:
+            ids: Tensor = self._tokenizer(new, context_length=self.context_length + 1)
+            too_long = (ids[:, -1] != 0).nonzero()
+            if len(too_long):
+                text = new[int(too_long[0])]
+                raise ValueError(
+                    f"text of more than {self.context_length} tokens: {text[:80]!r}...; shorten it"
+                )
+            self._ids |= zip(new, ids[:, : self.context_length], strict=True)
+        rows = [self._ids[text] for text in texts]
+        found = torch.stack(rows) if rows else torch.zeros(0, self.context_length, dtype=torch.long)
+        return found.to(self.device)
 
     def end(self, ids: Tensor) -> Tensor:
         """Position of the end-of-text token in each row: (N, L) ids -> (N,) int64."""

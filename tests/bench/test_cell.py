@@ -18,7 +18,7 @@ from data_recipes.core.dataset import Dataset
 from data_recipes.core.model import DataError
 from methods.core.backbone import Backbone
 from results.store import RecordStore
-from tests.cells import QUICK, run_on_ranks, tiny_cells
+from tests.cells import QUICK, run_on_ranks, stored, tiny_cells
 
 TASKS = ["tiny/classification", "tiny/image-text", "tiny/composed"]
 
@@ -105,14 +105,42 @@ def test_a_dataset_rebuilt_in_between_is_refused(tiny_data: Path, tmp_path: Path
 
 def test_a_leased_cell_is_stored_with_ranks_and_weights(tiny_data: Path, tmp_path: Path) -> None:
     (cell,) = tiny_cells(tiny_data, tmp_path / "cache")
-    payload = {"cell": cell.model_dump_json(), "store": str(tmp_path / "run")}
-    summary = run_leased(payload, RankContext(0, 1, 0, "cpu", "gang0"))
+    summary = stored(cell, tmp_path / "run", RankContext(0, 1, 0, "cpu", "gang0"))
     store = RecordStore(tmp_path / "run")
     record = store.read(cell.key)
     assert summary is not None and summary["value"] == record["metrics"]["accuracy"]
     assert len(store.read_ranks(cell.key)) == 8
     weights = load_file(store.folder(cell.key) / "weights.safetensors")
     assert weights["ctx"].shape == (2, 32)
+    assert {"load", "setup", "train", "score"} == record["timings"].keys()
+
+
+def test_a_cell_with_a_record_is_not_run_again(tiny_data: Path, tmp_path: Path) -> None:
+    (cell,) = tiny_cells(tiny_data, tmp_path / "cache")
+    alone = RankContext(0, 1, 0, "cpu", "gang0")
+    summary = stored(cell, tmp_path, alone)
+    file = RecordStore(tmp_path).folder(cell.key) / "record.json"
+    pointer, written = tmp_path / "trained" / cell.training_key, file.stat().st_mtime_ns
+    pointer.unlink()  # as when a gang dies between the two
+    elsewhere = cell.model_copy(update={"data_root": "nowhere", "cache": "nowhere"})
+    assert stored(elsewhere, tmp_path, alone) == summary
+    assert file.stat().st_mtime_ns == written and pointer.read_text() == cell.key
+
+
+def test_weights_that_are_still_being_stored_are_waited_for(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    home, abroad = tiny_cells(
+        tiny_data, tmp_path, datasets=["tiny/image-text"], evaluate_on=["tiny/composed"]
+    )
+    finish = run_leased(
+        {"cell": home.model_dump_json(), "store": str(tmp_path)},
+        RankContext(0, 1, 0, "cpu", "gang0"),
+    )
+    assert callable(finish) and not RecordStore(tmp_path).has(home.key)
+    stored(abroad, tmp_path, RankContext(0, 1, 0, "cpu", "gang0", flush=finish))
+    after = RecordStore(tmp_path).read(abroad.key)
+    assert after["engine"]["trained_in"] == home.key and after["loss_curve"] == []
 
 
 def test_features_are_computed_once_and_equal_the_backbones(

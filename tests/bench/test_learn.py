@@ -77,13 +77,18 @@ def test_a_method_that_wants_none_gets_none(
 
 @pytest.mark.parametrize(("aux", "shots"), [("shots", 4), ("unlabelled", 1)])
 def test_a_missing_image_that_training_needs_is_named(
-    tiny_dataset: Dataset, tiny_backbone: Backbone, tmp_path: Path, aux: str, shots: int
+    tiny_data: Path,
+    tiny_dataset: Dataset,
+    tiny_backbone: Backbone,
+    tmp_path: Path,
+    aux: str,
+    shots: int,
 ) -> None:
     task = tiny_dataset.task("composed")
     lost = Missing(id=task.training().image_ids()[-1], path=None, reason="not there")
     manifest = tiny_dataset.manifest.model_copy(update={"missing": [lost]})
     inputs = Inputs(TINY_SPEC, tiny_backbone.digest, "", str(tmp_path), Engine())
-    data = Data(task, replace(tiny_dataset, manifest=manifest), "tiny", inputs, {})
+    data = Data(task, replace(tiny_dataset, manifest=manifest), str(tiny_data / "tiny"), inputs, {})
     config = PromptCLIPConfig.model_validate({"aux": aux})
     method = PromptCLIP(config, tiny_backbone, TaskInfo("composed"))
     with pytest.raises(DataError, match=rf"tiny: image '{lost.id}' is missing.*\(1 such"):

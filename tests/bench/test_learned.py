@@ -13,24 +13,19 @@ import pytest
 from bench.cell import run_cell
 from bench.cell_spec import Cell
 from bench.plan import plan
-from bench.run import expected_cells, failure, run_leased, save_splits, work
+from bench.run import expected_cells, failure, save_splits, work
 from bench.study import Study
 from bench.train import Engine
-from cluster.gang import RankContext
+from cluster.queue import LeaseQueue
+from cluster.work import Work
 from results.report import write_report
 from results.store import RecordStore
-from tests.cells import QUICK, STAGED, staged_cells, tiny_cells
+from tests.cells import QUICK, STAGED, lease, staged_cells, tiny_cells
 from tests.learners import register
 from tests.ranks import on_ranks
 from tests.tiny import TINY_SPEC
 
 pytestmark = pytest.mark.usefixtures("learners")
-
-
-def lease(cell: Cell, out: Path) -> dict[str, Any]:
-    payload = {"cell": cell.model_dump_json(), "store": str(out)}
-    run_leased(payload, RankContext(0, 1, 0, "cpu", "gang0"))
-    return RecordStore(out).read(cell.key)
 
 
 def test_a_method_that_learns_in_its_stage_alone_is_one_cell(
@@ -137,7 +132,8 @@ def test_cells_wait_for_a_stage_that_runs_too(tiny_data: Path, tmp_path: Path) -
     keys = {cell.key for cell in cells}
     stage, *rest = [work(cell, tmp_path, keys) for cell in cells]
     assert stage.needs == () and all(unit.needs == (stage.key,) for unit in rest)
-    assert stage.cost > max(unit.cost for unit in rest)
+    first = LeaseQueue([Work("long", None, 1e6), stage, *rest]).lease("gang")
+    assert first is not None and first.key == stage.key
     assert all(work(cell, tmp_path, keys - {stage.key}).needs == () for cell in cells)
 
 

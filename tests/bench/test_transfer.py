@@ -9,25 +9,17 @@ import pytest
 import torch
 
 from bench.cell import run_cell
-from bench.cell_spec import Cell
 from bench.plan import plan
-from bench.run import run_leased, trained_in
+from bench.run import trained_in
 from bench.study import Study
-from cluster.gang import RankContext
 from data_recipes.core.build import build_dataset
 from data_recipes.core.recipe import Folders
 from data_recipes.imagefolder import ImageFolderRecipe
 from results.frames import label_of, load
 from results.store import RecordStore
-from tests.cells import run_on_ranks, tiny_cells
+from tests.cells import lease, run_on_ranks, tiny_cells
 from tests.raw import pictures
 from tests.tiny import TINY_SPEC
-
-
-def lease(cell: Cell, out: Path) -> dict[str, Any]:
-    payload = {"cell": cell.model_dump_json(), "store": str(out)}
-    run_leased(payload, RankContext(0, 1, 0, "cpu", "gang0"))
-    return RecordStore(out).read(cell.key)
 
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:

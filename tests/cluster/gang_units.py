@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from cluster.gang import RankContext
+from cluster.gang import Finish, RankContext
 
 
-def run(payload: dict[str, Any], context: RankContext) -> dict[str, Any] | None:
+def run(payload: dict[str, Any], context: RankContext) -> dict[str, Any] | Finish | None:
     """Do what `payload["do"]` names."""
     return ACTIONS[payload["do"]](payload, context)
 
@@ -53,6 +54,18 @@ def _die_once(payload: dict[str, Any], context: RankContext) -> dict[str, Any]:
     return {"ranks": int(ones.item())}
 
 
+def _store(payload: dict[str, Any], context: RankContext) -> Finish | None:
+    """Rank 0 stores a file while the next unit runs, or fails to."""
+    path = Path(payload["path"])
+
+    def finish() -> dict[str, Any]:
+        time.sleep(payload["seconds"])
+        path.write_text("stored")
+        return {"thread": threading.current_thread().name}
+
+    return finish if context.rank == 0 else None
+
+
 def _summary_without_json(payload: dict[str, Any], context: RankContext) -> dict[str, Any]:
     return {"path": Path("x")}
 
@@ -89,6 +102,7 @@ ACTIONS = {
     "raise": _raise_everywhere,
     "raise_on_last_rank": _raise_on_last_rank,
     "die_once": _die_once,
+    "store": _store,
     "summary_without_json": _summary_without_json,
     "deepspeed": _deepspeed,
 }

@@ -17,7 +17,6 @@ import pytest
 
 from cluster.gang import Run, import_path
 from cluster.launch import Outcome, run_gangs
-from cluster.queue import Work
 from cluster.ray_session import (
     NotEnoughResourcesError,
     ranks_that_fit,
@@ -25,6 +24,7 @@ from cluster.ray_session import (
     require_room,
 )
 from cluster.status import StatusFile
+from cluster.work import Work
 
 HERE = str(Path(__file__).parent)
 
@@ -129,7 +129,10 @@ def test_two_ranks_with_deepspeed_errors_and_a_killed_rank(run: Run, tmp_path: P
         "zero0": {"do": "deepspeed", "stage": 0},
         "raises": {"do": "raise"},
         "zero2": {"do": "deepspeed", "stage": 2},
+        # Still being stored when a rank dies in the unit after it.
+        "stored": {"do": "store", "path": str(tmp_path / "file"), "seconds": 1.0},
         "killed": {"do": "die_once", "marker": str(tmp_path / "died")},
+        "unwritable": {"do": "store", "path": str(tmp_path / "nowhere/file"), "seconds": 0.0},
         "one_rank": {"do": "raise_on_last_rank"},
         "not_json": {"do": "summary_without_json"},
         "last": {"do": "square", "number": 3},
@@ -145,7 +148,7 @@ def test_two_ranks_with_deepspeed_errors_and_a_killed_rank(run: Run, tmp_path: P
         max_attempts=2,
         sibling_grace_s=2.0,
     )
-    assert outcome.done.keys() == {"zero0", "zero2", "killed", "last"}
+    assert outcome.done.keys() == {"zero0", "zero2", "stored", "killed", "last"}
     for key in ("zero0", "zero2"):
         summary = outcome.done[key] or {}
         assert summary["world_size"] == 2
@@ -155,7 +158,10 @@ def test_two_ranks_with_deepspeed_errors_and_a_killed_rank(run: Run, tmp_path: P
         (outcome.done["zero2"] or {})["last"], rel=1e-5
     )
     assert outcome.done["killed"] == {"ranks": 2}
-    assert outcome.failed.keys() == {"raises", "one_rank", "not_json"}
+    assert (outcome.done["stored"] or {})["thread"].startswith("finish")
+    assert (tmp_path / "file").read_text() == "stored"
+    assert outcome.failed.keys() == {"raises", "one_rank", "not_json", "unwritable"}
+    assert "FileNotFoundError" in outcome.failed["unwritable"]
     assert "ValueError: no such prompt" in outcome.failed["raises"]
     assert "gave up after 2 attempts" in outcome.failed["one_rank"]
     assert "ValueError: only here" in outcome.failed["one_rank"]
@@ -202,7 +208,7 @@ def test_a_killed_driver_takes_its_ray_along(run: Run, tmp_path: Path) -> None:
     status = tmp_path / "status.json"
     program = (
         "import gang_units, pathlib; from cluster.launch import run_gangs;"
-        "from cluster.queue import Work;"
+        "from cluster.work import Work;"
         "run_gangs([Work('u', {'do': 'square', 'number': 1, 'seconds': 600})], gang_units.run,"
         f"gangs=1, ranks_per_gang=1, threads_per_rank=1, status_path=pathlib.Path({str(status)!r}))"
     )

@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 
+from methods.core import text_tower
 from methods.core.text_tower import TextTower
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
@@ -57,6 +58,29 @@ def test_too_long_text_is_refused_and_the_longest_possible_is_not() -> None:
     assert own.tokenize(["a b c d e f"]).shape == (1, 8)
     with pytest.raises(ValueError, match=r"more than 8 tokens: 'a b c d e f g'"):
         own.tokenize(["a b c d e f g"])
+
+
+def test_a_text_is_tokenised_once_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, asked = tower(model("CLIP")), []
+    tokenizer = own._tokenizer
+
+    def counted(texts: list[str], context_length: int) -> torch.Tensor:
+        asked.append(texts)
+        return tokenizer(texts, context_length=context_length)
+
+    own._tokenizer = counted
+    first = own.tokenize(["a", "b", "a"])
+    again = own.tokenize(["b", "c", "a"])
+    assert asked == [["a", "b"], ["c"]]
+    assert first.tolist() == tokenizer(["a", "b", "a"], context_length=77).tolist()
+    assert again.tolist() == tokenizer(["b", "c", "a"], context_length=77).tolist()
+    assert own.tokenize([]).shape == (0, 77)
+    again[:] = 0  # what a caller does to its ids changes nothing here
+    monkeypatch.setattr(text_tower, "KEPT_TEXTS", 4)
+    assert own.tokenize(["d", "a", "e"]).tolist() == (
+        tokenizer(["d", "a", "e"], context_length=77).tolist()
+    )
+    assert asked[2:] == [["d", "a", "e"]] and len(own._ids) == 3
 
 
 def test_towers_that_are_not_causal_are_refused() -> None:
