@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.cell_spec import Cell
 from bench.clock import Clock
-from bench.learned import Pool, build_method, home_of, learned
+from bench.learned import Learned, Pool, build_method, home_of, learned
 from bench.loaded import Inputs
 from bench.marks import mark
 from bench.provenance import provenance
@@ -59,11 +59,17 @@ def run_cell(
     clock = Clock()
     inputs = Inputs(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine)
     with mark("load"):
-        backbone = inputs.backbone()
-        data = inputs.data(cell.dataset, cell.dataset_digest, cell.task)
+        inputs.backbone()
+        inputs.data(cell.dataset, cell.dataset_digest, cell.task)
         home_of(cell, inputs)  # kept, and so no part of the training's seconds
     clock.lap("load")
-    found = learned(cell, inputs, trained, clock)
+    return scored_cell(cell, learned(cell, inputs, trained, clock), inputs, clock)
+
+
+def scored_cell(cell: Cell, found: Learned, inputs: Inputs, clock: Clock) -> CellResult | None:
+    """The result of a cell whose method has learned. All ranks call it; rank 0 gets the result."""
+    engine, backbone = inputs.engine, inputs.backbone()
+    data = inputs.data(cell.dataset, cell.dataset_digest, cell.task)
     method = found.method
     trainable = sum(p.numel() for p in method.parameters() if p.requires_grad)
     if cell.trained_on is not None and not cell.stage:

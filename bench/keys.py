@@ -17,7 +17,7 @@ from data_recipes.core import strict_json
 
 SCHEMA = 1
 PACKAGES = ("bench", "methods", "data_recipes")
-ENGINE_MODULE = "bench.cell"
+ENGINE_MODULE = "bench.together"  # with `bench.cell`: every way to run a cell
 NOT_DECIDING = frozenset({"bench.provenance", "bench.marks"})  # describe a result, change none
 
 
@@ -41,7 +41,7 @@ def source_digest(module: str) -> str:
 
 @cache
 def engine_digest() -> str:
-    """sha256 over `run_cell` and all it imports: sampler, training loop, scoring."""
+    """sha256 over all ways to run a cell and what they import: sampler, training loops, scoring."""
     return source_digest(ENGINE_MODULE)
 
 

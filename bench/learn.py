@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,6 +37,35 @@ def learn(
 ) -> tuple[list[float], list[str]]:
     """Train `method` in place on `shots` of each group; returns the loss curve and notes.
 
+    The arguments are those of `prepare`. clock: see `train`.
+    """
+    course = prepare(method, training, data, shots, seed, engine, draw)
+    curve = train(method, training, course.shots, course.rows, course.batch, seed, engine, clock)
+    method.end_training()
+    return curve, course.notes
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training goes through: `rows` pairs, cut into batches by `batch`; 0 shots: all."""
+
+    shots: int
+    rows: int
+    batch: Deal
+    notes: list[str]
+
+
+def prepare(
+    method: Method,
+    training: Training,
+    data: Data,
+    shots: int | None,
+    seed: int,
+    engine: Engine,
+    draw: Draw = "nested",
+) -> Course:
+    """Draw the shots and tell `method` of them.
+
     shots: None for all training queries (a source dataset). draw: the sampler of the shots.
 
     Raises:
@@ -62,9 +92,7 @@ def learn(
     notes += said
     images = data.images(method)
     deal_batch = training_batches(method, data.task, pairs, images, seed, engine, view)
-    curve = train(method, training, shots or 0, len(pairs), deal_batch, seed, engine, clock)
-    method.end_training()
-    return curve, notes
+    return Course(shots or 0, len(pairs), deal_batch, notes)
 
 
 def training_pairs(task: Task, drawn: Sequence[Query]) -> list[Pair]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -41,13 +42,14 @@ class Learned:
     """A method that has learned, built for the task it learned on.
 
     curve: loss of each step; empty where its weights were taken. facts: which cells they are of:
-    `trained_in` for the training itself, `stage_in` for the stage before it.
+    `trained_in` for the training itself, `stage_in` for the stage before it, `together` for those
+    whose training ran in the same pass.
     """
 
     method: Method
     curve: list[float]
     notes: list[str]
-    facts: dict[str, str]
+    facts: dict[str, Any]
 
 
 def home_of(cell: Cell, inputs: Inputs) -> Data:
@@ -64,7 +66,7 @@ def learned(cell: Cell, inputs: Inputs, trained: Pool, clock: Clock) -> Learned:
         the stage of those that follow one. clock: gets the phases `setup` and `train`.
     """
     home, engine = home_of(cell, inputs), inputs.engine
-    facts: dict[str, str] = {}
+    facts: dict[str, Any] = {}
     weights: dict[str, Tensor] | None = None
     if cell.training is not None and cell.trained_on is not None:
         known = _known(trained, cell.training_key, engine)

@@ -82,7 +82,8 @@ def gang_table(state: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
     now = time.time()
     for name, gang in (state.get("gangs") or {}).items():
         key = gang["key"]
-        title = titles.get(key, (key or "")[:12])
+        first, _, more = (key or "").partition("+")  # a unit of several cells: `run_group.key`
+        title = titles.get(first, first[:12]) + (f" and {more} more" if more else "")
         table.add_row(
             name,
             gang["state"],

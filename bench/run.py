@@ -17,7 +17,9 @@ from bench.cell import CellResult, run_cell
 from bench.cell_spec import Cell
 from bench.learned import Trained
 from bench.plan import Plan
+from bench.run_group import of_each_cell, run_group, unit
 from bench.study import RunOptions
+from bench.together import groups
 from bench.train import Engine
 from cluster.gang import Finish, RankContext, Summary
 from cluster.launch import Outcome, run_gangs
@@ -47,13 +49,16 @@ class Ran:
 def run_leased(payload: dict[str, Any], context: RankContext) -> Summary | Finish:
     """Run one cell on the ranks of a gang; rank 0 stores the record while the next cell runs.
 
-    payload: `cell` (JSON of a Cell) and `store` (folder). A cell that has a record by now (another
-    driver's, or one that its gang could not acknowledge any more) is not run again.
+    payload: `cell` (JSON of a Cell), or `cells` that run together (`bench.run_group`), and `store`
+    (folder). A cell that has a record by now (another driver's, or one that its gang could not
+    acknowledge any more) is not run again.
     """
+    if "cells" in payload:
+        return run_group(payload, context, keep, from_record)
     cell = Cell.model_validate_json(payload["cell"])
     store = RecordStore(Path(payload["store"]))
     if _recorded(store, cell.key, context):
-        return _announced(store, cell, store.read(cell.key)) if context.rank == 0 else None
+        return from_record(store, cell) if context.rank == 0 else None
     engine = Engine(
         rank=context.rank,
         world_size=context.world_size,
@@ -68,6 +73,11 @@ def keep(store: RecordStore, cell: Cell, result: CellResult) -> dict[str, Any]:
     """Store a cell's record and then the pointer to its weights; returns the record's summary."""
     store.write(result.record, result.queries, result.weights, result.lists)
     return _announced(store, cell, result.record)
+
+
+def from_record(store: RecordStore, cell: Cell) -> dict[str, Any]:
+    """The summary of a cell that has a record."""
+    return _announced(store, cell, store.read(cell.key))
 
 
 def _announced(store: RecordStore, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +147,16 @@ def run_plan(
     outcome = None
     if todo:
         gpu = torch.cuda.is_available() if options.gpu is None else options.gpu
-        units = [work(cell, out, {cell.key for cell in todo}) for cell in todo]
+        waiting = {cell.key for cell in todo}
+        units: dict[str, Work] = {}
+        cells_of: dict[str, list[Cell]] = {}
+        for group in groups(todo, options.seeds_together, options.ranks_per_cell):
+            leased = unit([work(cell, out, waiting) for cell in group])
+            units[leased.key], cells_of[leased.key] = leased, group
+
+        def settle(event: dict[str, Any]) -> None:
+            for one in of_each_cell(event, cells_of[event["key"]]):
+                record_failure(one)
 
         def record_failure(event: dict[str, Any]) -> None:
             if event["kind"] == "failed":
@@ -148,14 +167,14 @@ def run_plan(
                 on_event(event)
 
         outcome = run_gangs(
-            units,
+            [*units.values()],
             run_leased,
             gangs=options.gangs or default_gangs(options, gpu),
             ranks_per_gang=options.ranks_per_cell,
             threads_per_rank=options.threads_per_rank,
             use_gpu=gpu,
             address=address,
-            on_event=record_failure,
+            on_event=settle,
             status_path=out / STATUS,
         )
     from results.report import write_report  # no rank needs scipy and matplotlib

@@ -31,6 +31,8 @@ SUBJECTS = (  # each is `rows` of a module bench/speed_SUBJECT.py
     "ranking",
     "features",
     "shards",
+    "together",
+    "gangs",
     "demo",
 )
 GROWTH = "growth"

@@ -113,6 +113,8 @@ class RunOptions(_Strict):
     gangs: groups of ranks that work side by side; None: as many as the machine has room for.
     ranks_per_cell: DeepSpeed ranks that share one cell. threads_per_rank: CPU threads of each.
     gpu: None takes GPUs where there are any. zero_stage: DeepSpeed ZeRO stage.
+    seeds_together: up to so many cells (None: all) that differ in the seed train in one pass, where
+        the method can and a cell has one rank: bit-close to separate runs, not bit-equal.
     """
 
     gangs: int | None = fields.runtime(default=None, gt=0)
@@ -120,6 +122,7 @@ class RunOptions(_Strict):
     threads_per_rank: int = fields.runtime(default=1, gt=0)
     gpu: bool | None = fields.runtime(default=None)
     zero_stage: int = fields.runtime(default=0, ge=0, le=3)
+    seeds_together: int | None = fields.runtime(default=1, gt=0)
 
 
 def _backbone_from_text(value: Any) -> Any:

@@ -115,7 +115,7 @@ def train(
     dist.all_reduce(curve)
     values: list[float] = (curve / engine.world_size).tolist()
     clock.lap("train")
-    _collect(deepspeed, [*method.parameters()], engine)
+    collect(deepspeed, [*method.parameters()], engine)
     for step, value in enumerate(values):
         if not np.isfinite(value):
             raise DivergedError(
@@ -131,18 +131,18 @@ class _Autocast(nn.Module):
     on a GPU, and its own `torch_autocast` section is a global of the process.
     """
 
-    def __init__(self, method: Method, device: str, half: torch.dtype) -> None:
+    def __init__(self, method: nn.Module, device: str, half: torch.dtype) -> None:
         super().__init__()
         self.method = method
         self._autocast = torch.autocast(torch.device(device).type, half)
 
-    def forward(self, batch: TrainBatch) -> Tensor:
+    def forward(self, batch: object) -> Tensor:
         with self._autocast:
             loss: Tensor = self.method(batch)
         return loss
 
 
-def start_engine(method: Method, training: Training, rows: int, engine: Engine) -> Any:
+def start_engine(method: nn.Module, training: Training, rows: int, engine: Engine) -> Any:
     """A DeepSpeed engine around `method` with the recipe's optimizer."""
     # Read once, when DeepSpeed is first imported; it would take any GPU it sees.
     os.environ.setdefault("DS_ACCELERATOR", torch.device(engine.device).type)
@@ -183,7 +183,7 @@ def start_engine(method: Method, training: Training, rows: int, engine: Engine) 
     return built
 
 
-def _collect(deepspeed: Any, parameters: list[torch.nn.Parameter], engine: Engine) -> None:
+def collect(deepspeed: Any, parameters: list[torch.nn.Parameter], engine: Engine) -> None:
     """Leave the whole parameters in the method, on every rank, and end the engine.
 
     Stage 3 has cut the frozen ones too, where a method holds any.

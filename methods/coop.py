@@ -26,7 +26,9 @@ from data_recipes.core.model import TaskKind
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig
 from methods.core.contract import Method, TaskInfo
+from methods.core.prefix_chunks import KEPT_TOKENS
 from methods.core.shared_prefix import Packing, pack
+from methods.core.text_tower import TextTower
 
 
 class CoOpConfig(MethodConfig):
@@ -70,14 +72,15 @@ class CoOpConfig(MethodConfig):
 class _Layout:
     """N prompts as sources: a token id, or -1 - j for context vector j (of all classes' together).
 
-    prefix: (P,) what all prompts begin with. rests: (T,) what follows in each, packed. fixed: the
-    rests are words alone.
+    prefix: (P,) what all prompts begin with, or (S, P) with of: (N,) which of these each does.
+    rests: (T,) what follows in each, packed. fixed: the rests are words alone.
     """
 
     prefix: Tensor
     rests: Tensor
     fixed: bool
     packing: Packing
+    of: Tensor | None = None
 
 
 class CoOp(Method):
@@ -102,6 +105,7 @@ class CoOp(Method):
             start = torch.empty(*classes, config.n_ctx, width).normal_(std=0.02)
         self.ctx = nn.Parameter(start)  # (M, width), or (C, M, width) when class-specific
         self._known: dict[tuple[str, ...], _Layout] = {}
+        self._known_together: dict[tuple[tuple[str, ...], ...], _Layout] = {}
         if task.class_names:
             self._layout(task.class_names)  # prompts that do not fit are refused here, not later
 
@@ -169,9 +173,7 @@ class CoOp(Method):
 
     def _embed(self, sources: Tensor) -> Tensor:
         """Sources (T,) -> word embeddings and context vectors (T, width)."""
-        words = self.backbone.text.embed(sources.clamp(min=0))
-        context = self.ctx.flatten(0, -2)[(-1 - sources).clamp(min=0)]
-        return torch.where(sources[:, None] < 0, context, words)
+        return _embedded(self.backbone.text, self.ctx.flatten(0, -2), sources)
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Class names or captions behind the learned context: (N, D) unit-norm.
@@ -189,7 +191,66 @@ class CoOp(Method):
         rests = tower.embed(layout.rests) if layout.fixed else self._embed(layout.rests)
         return tower.encode_behind(self._embed(layout.prefix), rests, layout.packing)
 
+    @classmethod
+    def apart(cls, config: MethodConfig, kind: TaskKind) -> str | None:
+        """Several contexts run through the tower at once; class-specific ones gain nothing by it.
+
+        Measured: their prompts share no beginning, so that arithmetic is all there is.
+        """
+        if isinstance(config, CoOpConfig) and config.class_specific:
+            return "with class_specific runs no faster with several seeds in one pass"
+        return None
+
+    @classmethod
+    def texts_together(
+        cls, methods: Sequence[Method], texts: Sequence[Sequence[str]]
+    ) -> list[Tensor] | None:
+        """Each method's texts behind its own context, in one pass through the tower."""
+        coops = [method for method in methods if isinstance(method, CoOp)]
+        first, tower = coops[0], coops[0].backbone.text
+        layout = first._known_together.get(key := tuple(map(tuple, texts)))
+        if layout is None:
+            each = {own: first._layout(own) for own in dict.fromkeys(key)}
+            tokens = max(len(own.rests) for own in each.values())
+            fitting = max(1, KEPT_TOKENS // tokens)
+            if fitting < len(methods):  # more would not keep their activations
+                parts = [slice(at, at + fitting) for at in range(0, len(methods), fitting)]
+                found = [cls.texts_together(methods[part], texts[part]) for part in parts]
+                return [features for part in found for features in part or ()]
+            layout = _side_by_side([each[own] for own in key], len(first.ctx.flatten(0, -2)))
+            if len(each) == 1:  # the class list is the same in every step; captions are not
+                first._known_together = {key: layout}
+        contexts = torch.cat([method.ctx.flatten(0, -2) for method in coops])
+        prefixes = _embedded(tower, contexts, layout.prefix)
+        rests = (
+            tower.embed(layout.rests) if layout.fixed else _embedded(tower, contexts, layout.rests)
+        )
+        features = tower.encode_behind(prefixes, rests, layout.packing, layout.of)
+        return list(torch.split(features, [len(own) for own in texts]))
+
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """Late fusion, (1 - w) * image + w * prompted text, renormalised: (B, D)."""
         w = self.config.text_weight
         return nn.functional.normalize((1 - w) * self.image(images) + w * self.text(texts), dim=-1)
+
+
+def _embedded(tower: TextTower, context: Tensor, sources: Tensor) -> Tensor:
+    """Sources (...) -> word embeddings and context vectors, of (m, width), (..., width)."""
+    words = tower.embed(sources.clamp(min=0))
+    return torch.where(sources[..., None] < 0, context[(-1 - sources).clamp(min=0)], words)
+
+
+def _side_by_side(layouts: Sequence[_Layout], vectors: int) -> _Layout:
+    """S methods' prompts in one: the sources of method s are those of its own `vectors`."""
+    prefix = torch.stack([_of(s, own.prefix, vectors) for s, own in enumerate(layouts)])
+    rests = [_of(s, o.rests, vectors)[o.packing.order.argsort()] for s, o in enumerate(layouts)]
+    lengths = [own.packing.lengths for own in layouts]
+    packing = pack(torch.cat(lengths).tolist()).to(prefix.device)
+    places = torch.arange(len(layouts), device=prefix.device)
+    of = places.repeat_interleave(torch.tensor([len(n) for n in lengths], device=prefix.device))
+    fixed = all(own.fixed for own in layouts)
+    return _Layout(prefix, torch.cat(rests)[packing.order], fixed, packing, of)
+
+
+def _of(number: int, sources: Tensor, vectors: int) -> Tensor:
+    return torch.where(sources < 0, sources - number * vectors, sources)

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from methods.core.frozen_texts import FrozenTexts
 from methods.core.text_tower import TextTower
-from methods.core.tokens import KeptTokens
 from methods.core.vision_tower import VisionTower
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -92,7 +91,7 @@ class Backbone:
         self.model = model.eval().requires_grad_(False)
         self.transform = transform
         self.transform_name = transform_name
-        self._tokenizer = KeptTokens(tokenizer)
+        self._tokenizer = tokenizer
         self.logit_scale = float(cast(Tensor, model.logit_scale).exp())
 
     @cached_property

@@ -7,7 +7,8 @@ it. Unless a method touches the vision tower, images reach it as cached unit-nor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -170,6 +171,36 @@ class Method(nn.Module, ABC):
         return False
 
     @classmethod
+    def apart(cls, config: MethodConfig, kind: TaskKind) -> str | None:
+        """Why cells that differ in the seed do not train in one pass; None where they do."""
+        return "has no way to train several seeds in one pass"
+
+    @classmethod
+    def texts_together(
+        cls, methods: Sequence[Method], texts: Sequence[Sequence[str]]
+    ) -> list[Tensor] | None:
+        """`text` of each method's own texts in one pass; None: each runs alone.
+
+        The methods are of this class with equal options, backbone and task.
+        """
+        return None
+
+    @classmethod
+    def together(cls, methods: Sequence[Method], batches: Sequence[TrainBatch]) -> Tensor:
+        """Losses (S,) of S methods, each on its own batch; a gradient reaches one method alone.
+
+        As it stands here, texts are encoded in one pass and the rest is each method's own.
+        """
+        asked = [b.queries.texts or b.candidates.texts or () for b in batches]
+        features = cls.texts_together(methods, asked) or []
+        known = [{tuple(t): f} for t, f in zip(asked, features, strict=False)] or [{}] * len(asked)
+        found = []
+        for method, batch, own in zip(methods, batches, known, strict=True):
+            with text_given(method, own.get):
+                found.append(method.loss(batch))
+        return torch.stack(found)
+
+    @classmethod
     def weights_digest(cls, config: MethodConfig) -> str | None:
         """sha256 of weights read beside the backbone's, a part of a cell's identity; None: none.
 
@@ -281,3 +312,19 @@ class Method(nn.Module, ABC):
     def forward(self, batch: TrainBatch) -> Tensor:
         """The loss: what DeepSpeed's engine calls."""
         return self.loss(batch)
+
+
+@contextmanager
+def text_given(method: Method, known: Callable[[tuple[str, ...]], Tensor | None]) -> Iterator[None]:
+    """Within, `method.text` gives the features that `known` has of its texts, if it has any."""
+    computed = method.text
+
+    def text(texts: Sequence[str]) -> Tensor:
+        given = known(tuple(texts))
+        return computed(texts) if given is None else given
+
+    method.__dict__["text"] = text  # found before the class's own
+    try:
+        yield
+    finally:
+        del method.__dict__["text"]

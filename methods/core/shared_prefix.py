@@ -147,11 +147,13 @@ def _states(
             projected = nn.functional.linear(normed, weight[width:], bias)
         elif number == 0:  # where the rests are words alone, nothing flows back through these
             each = [nn.functional.linear(block.ln_1(part), weight, bias) for part in parts]
-            projected = torch.cat(each)
         else:
             projected = nn.functional.linear(block.ln_1(x), weight, bias)
         tokens = [size[0] * size[1], *(group.tokens for group in chunk.groups)]
-        begun, *behind = torch.split(projected, tokens)
+        if number == 0 and not final:
+            begun, behind = each[0], [*torch.split(each[-1], tokens[1:])]
+        else:
+            begun, *behind = torch.split(projected, tokens)
         mixed = []
         if prefixes is None:
             made.append(keys[number])
