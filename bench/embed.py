@@ -24,12 +24,13 @@ def embed(
     images: Images,
     size: int = BATCH,
     engine: Engine = ALONE,
+    everywhere: bool = False,
 ) -> Tensor:
     """Features (N, D) of queries or candidates, `size` at a time, in order.
 
-    With several ranks all call it, each encodes its share (`bench.gather`), and rank 0 gets the
-    result; the others get (0, D). A query with several texts (`meta["texts"]`, FashionIQ's SEARLE
-    join) has the normalised mean of the features of each of them.
+    With several ranks all call it, each encodes its share (`bench.gather`), and rank 0, or with
+    `everywhere` every rank, gets the result; the others get (0, D). A query with several texts
+    (`meta["texts"]`, FashionIQ's SEARLE join) has the normalised mean of the features of each.
 
     Raises:
         ValueError: rows with and without an image (or a text) in one task, or texts that are no
@@ -44,6 +45,7 @@ def embed(
         len(rows),
         size,
         engine,
+        everywhere,
     )
 
 

@@ -1,26 +1,33 @@
-"""The one ranking engine: exact ranks of the relevant candidates, in blocks of queries.
+"""The one ranking engine: exact ranks of the relevant candidates and the first k, in one pass.
 
-No sorting: the rank of a relevant candidate is one more than the number of candidates above it:
-all that compare so in its row, less the few that never stand above. So counting is exact, and
-memory is one block of similarities; neither it nor the gallery is copied. Ties are broken
-pessimistically: a candidate that is not relevant and has an equal similarity stands above. A
-constant scorer is therefore last, whatever the order of the gallery.
+Similarities are made in tiles and looked at once (`bench.counted`); neither they nor the gallery
+are copied. Ties are broken pessimistically: a candidate that is not relevant and has an equal
+similarity stands above. A constant scorer is therefore last, whatever the order of the gallery.
+Lists break ties by the order of the task's candidates, the earlier one first, so that a list may
+place a target above an equal candidate that the metric counts above it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.counted import Counted, Want, counted
+from bench.gather import ALONE, gather
 from bench.metrics import Floats, Ints, per_query
+from bench.pairs import Named
+from bench.tiles import TILE_VALUES, Block, products, surely_finite, wholes
+from bench.train import Engine
+from bench.workers import Inline, Workers
 from data_recipes.core.model import Query, RetrievalTask
 
 NEVER = 2**31  # the rank of a relevant candidate that is not retrieved at all
-BLOCK_VALUES = 4_000_000  # similarities in one block: 16 MB of float32
+SMALL = 2_000  # candidates that are one tile, or nearly
+BLOCK_VALUES = 4_000_000  # similarities in one block that comes whole: 16 MB of float32
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """Embedded queries (B, Dq) and candidates (N, Dc) -> scores (B, N)."""
@@ -54,43 +61,95 @@ class Rankings:
         return per_query(name, self.ranks, self.subset_ranks, self.credit, self.subset_credit)
 
 
-def rank(
+@dataclass(frozen=True)
+class Found:
+    """What one pass over a task gives.
+
+    rankings: pessimistic. favoured: with relevant candidates winning ties (see `settle`).
+    first, subset_first: (Q, k) candidate rows, best first, padded with -1; None: not asked for.
+    """
+
+    rankings: Rankings
+    favoured: Rankings
+    first: Ints | None
+    subset_first: Ints | None
+
+
+def search(
     task: RetrievalTask,
     queries: Tensor,
     candidates: Tensor,
-    block_values: int = BLOCK_VALUES,
-    target_first: bool = False,
+    *,
+    k: int = 0,
+    subset_k: int = 0,
+    favoured: bool = False,
+    block_values: int | None = None,
     similarity: Similarity | None = None,
-) -> Rankings:
-    """Rank every query of `task`.
+    engine: Engine = ALONE,
+) -> Found | None:
+    """Rank every query of `task`, and list its first candidates.
 
-    queries: (Q, D), candidates: (N, D), rows in the task's order. similarity: of scores that
-    depend on the pair; None: fp32 inner products.
+    With several ranks all call it with the same features and share the queries; rank 0 gets the
+    result, others None. Bits are equal on any number of ranks.
+
+    queries: (Q, D), candidates: (N, D), rows in the task's order. k, subset_k: how many to list;
+    0: none. favoured: whether `Found.favoured` is wanted; else it means nothing. similarity: of
+    scores that depend on the pair; None: fp32 inner products. block_values: similarities in
+    memory at a time.
 
     Raises:
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
         ValueError: the numbers of rows do not fit the task, or `similarity` gives another shape.
+        OtherRankError: another rank failed.
     """
     check_rows(task, queries, candidates)
-    gallery = candidates.float()
+    gallery, asked = candidates.float(), (k, subset_k, favoured)
     if similarity is not None:
-        pairwise = similarity
-        with torch.no_grad():
-            return rank_blocks(
-                task,
-                lambda rows: compared(pairwise, queries[rows], gallery),
-                block_values,
-                target_first,
-            )
-    # One buffer for all blocks: given back and asked for again, memory would end in pieces.
-    size = min(len(queries), block_size(len(candidates), block_values))
-    buffer = gallery.new_empty(size, len(candidates))
+        pairwise, values = similarity, block_values or BLOCK_VALUES
+        size = max(1, values // len(gallery))  # whole blocks are dealt: their bits may differ
 
-    def block(rows: slice) -> Tensor:
-        return torch.mm(queries[rows].float(), gallery.T, out=buffer[: rows.stop - rows.start])
+        def made(rows: slice) -> Iterable[Block]:
+            def block(part: slice) -> Tensor:
+                return compared(pairwise, queries[rows][part], gallery)
 
-    with torch.no_grad():
-        return rank_blocks(task, block, block_values, target_first)
+            return wholes(block, rows.stop - rows.start, len(gallery), values)
+
+        return _search(task, made, gallery.device, False, asked, size, engine)
+
+    # Queries with many relevant candidates first: what they need is then done for a block's
+    # first rows alone. Not where an error may have to name the first query.
+    features = queries.float()
+    sure = surely_finite(features, gallery)
+    lengths = [-len(query.relevant) if sure else 0 for query in task.queries]
+    order = np.argsort(lengths, kind="stable")
+    turned = torch.from_numpy(order).to(features.device)
+
+    def blocks(rows: slice) -> Iterable[Block]:
+        return products(features[turned[rows]], gallery, block_values or TILE_VALUES)
+
+    size = -(-len(queries) // engine.world_size)
+    return _search(task, blocks, gallery.device, sure, asked, size, engine, order)
+
+
+def rank(
+    task: RetrievalTask,
+    queries: Tensor,
+    candidates: Tensor,
+    block_values: int | None = None,
+    target_first: bool = False,
+    similarity: Similarity | None = None,
+) -> Rankings:
+    """The ranks alone; see `search`. target_first: relevant candidates win ties (see `settle`)."""
+    found = search(
+        task,
+        queries,
+        candidates,
+        favoured=target_first,
+        block_values=block_values,
+        similarity=similarity,
+    )
+    assert found is not None  # one rank
+    return found.favoured if target_first else found.rankings
 
 
 def rank_blocks(
@@ -107,29 +166,15 @@ def rank_blocks(
     Raises:
         NotFiniteError: naming the first query with a similarity that is NaN or infinite.
     """
-    whole: list[_Counted] = []
-    subsets: list[_Counted] = []
-    width = max(1, max(len(query.relevant) for query in task.queries))
-    for start, stop in _blocks(len(task.queries), len(task.candidates), block_values):
-        queries = task.queries[start:stop]
-        similarity = block(slice(start, stop))
-        check_finite(queries, similarity)
-        pools = [query.gallery for query in queries]
-        whole.append(_count(task, queries, pools, True, similarity, width, target_first))
-        if queries[0].subset is not None:
-            pools = [query.subset or () for query in queries]
-            subsets.append(_count(task, queries, pools, False, similarity, width, target_first))
-    graded = any(query.credit for query in task.queries)
-    return Rankings(
-        ranks=torch.cat([part.ranks for part in whole]).numpy(),
-        subset_ranks=torch.cat([part.ranks for part in subsets]).numpy() if subsets else None,
-        gallery=torch.cat([part.sizes for part in whole]).numpy(),
-        tied=torch.cat([part.tied for part in whole]).numpy(),
-        credit=torch.cat([part.credit for part in whole]).numpy() if graded else None,
-        subset_credit=(
-            torch.cat([part.credit for part in subsets]).numpy() if graded and subsets else None
-        ),
-    )
+    count = len(task.queries)
+
+    def blocks(rows: slice) -> Iterable[Block]:
+        return wholes(block, count, len(task.candidates), block_values)
+
+    device = torch.device("cpu")
+    found = _search(task, blocks, device, False, (0, 0, target_first), count, ALONE)
+    assert found is not None  # one rank
+    return found.favoured if target_first else found.rankings
 
 
 def settle(rankings: Rankings, limit: float, target_first: Callable[[], Rankings]) -> Rankings:
@@ -162,98 +207,95 @@ def check_rows(task: RetrievalTask, queries: Tensor, candidates: Tensor) -> None
         )
 
 
-def check_finite(queries: Sequence[Query], similarity: Tensor) -> None:
-    """Raise NotFiniteError for the first row of `similarity` (rows, N) with NaN or infinity."""
-    least, most = similarity.aminmax(dim=1)  # NaN is both
-    finite = least.isfinite() & most.isfinite()
-    if not bool(finite.all()):
-        bad = queries[int((~finite).nonzero()[0])]
+def check_finite(queries: Sequence[Query], block: Block) -> None:
+    """Raise NotFiniteError for the first row of `block` with NaN or infinity."""
+    finite = [
+        tile.amin(dim=1).isfinite() & tile.amax(dim=1).isfinite()  # NaN is both
+        for tile in (block.tile(low, high) for low, high in block.edges)
+    ]
+    rows = torch.stack(finite).all(dim=0)
+    if not bool(rows.all()):
+        bad = queries[int((~rows).nonzero()[0])]
         raise NotFiniteError(
             f"query {bad.id!r}: a similarity is not finite; NaN and infinity have no order"
         )
 
 
-def block_size(candidates: int, block_values: int) -> int:
-    """Queries in a block of at most `block_values` similarities; at least one."""
-    return max(1, block_values // max(1, candidates))
-
-
-def _blocks(queries: int, candidates: int, block_values: int) -> Iterator[tuple[int, int]]:
-    size = block_size(candidates, block_values)
-    for start in range(0, queries, size):
-        yield start, min(start + size, queries)
-
-
-def _rows(task: RetrievalTask, ids: Sequence[Sequence[str]], width: int = 1) -> Tensor:
-    """Candidate rows (Q, R) of lists of candidate ids, R at least `width`, padded with -1."""
-    rows = np.full((len(ids), max(width, max(len(row) for row in ids))), -1, dtype=np.int64)
-    for number, row in enumerate(ids):
-        rows[number, : len(row)] = [task.position[c] for c in row]
-    return torch.from_numpy(rows)
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """One block. ranks (b, R) int64, tied (b,), credit (b, R), sizes (b,) of the galleries."""
-
-    ranks: Tensor
-    tied: Tensor
-    credit: Tensor
-    sizes: Tensor
-
-
-def _count(
+def _search(
     task: RetrievalTask,
-    queries: Sequence[Query],
-    pools: Sequence[Sequence[str] | None],
-    exclude: bool,
-    similarity: Tensor,
-    width: int,
-    target_first: bool,
-) -> _Counted:
-    """Rank a block of queries, each in its pool (None: all candidates).
+    blocks: Callable[[slice], Iterable[Block]],
+    device: torch.device,
+    sure: bool,
+    asked: tuple[int, int, bool],
+    size: int,
+    engine: Engine,
+    order: Ints | None = None,
+) -> Found | None:
+    """`search` by blocks of similarities.
 
-    exclude: whether the queries' `excluded` are taken out of the pools. width: R.
+    sure: these are finite. size: queries dealt together. order: of the queries in the blocks.
     """
-    relevant, credit, silent, sizes = [], [], [], []
-    for query, pool in zip(queries, pools, strict=True):
-        inside: Collection[str] = task.position if pool is None else set(pool)
-        barred = {c for c in query.excluded if c in inside} if exclude else set()
-        # By rising credit: the stable sort below keeps that order in a tie.
-        paid = zip(query.relevant, query.credit or [1.0] * len(query.relevant), strict=True)
-        ranked = sorted(
-            ((c, pays) for c, pays in paid if c in inside and c not in barred),
-            key=lambda pair: pair[1],
+    order = np.arange(len(task.queries)) if order is None else order
+    queries = [task.queries[row] for row in order]
+    named, want = Named.of(queries, task.position), Want(*asked)
+
+    def work(parts: list[slice]) -> Tensor:
+        with torch.no_grad():
+            if device.type != "cpu":
+                return torch.cat([table for rows in parts for table in part(rows, Inline())])
+            with Workers() as workers:
+                return torch.cat([table for rows in parts for table in part(rows, workers)])
+
+    def part(rows: slice, workers: Inline) -> list[Tensor]:
+        def one(block: Block, workers: Inline) -> Tensor:
+            start, stop = rows.start + block.start, rows.start + block.stop
+            if not sure:
+                check_finite(queries[start:stop], block)
+            own = named.of_queries(start, stop)
+            return _packed(counted(block, own, want, workers, device))
+
+        made = blocks(rows)
+        if sure and len(task.candidates) <= SMALL:  # a block has no tiles to share, but a worker
+            return workers.map(lambda block: one(block, Inline()), made)
+        return [one(block, workers) for block in made]
+
+    found = gather(work, len(task.queries), size, engine)
+    if engine.rank != 0:
+        return None
+    back = np.argsort(order)
+    graded = any(query.credit for query in queries)
+    return _found(named, found.cpu().numpy(), want, graded, back)
+
+
+def _packed(found: Counted) -> Tensor:
+    """A block's results as one table of int64: what ranks exchange."""
+    parts = []
+    for ranked in (found.whole, found.subset):
+        if ranked is not None:
+            pays = ranked.pays.view(torch.int64)
+            parts += [ranked.hard, ranked.favoured, pays, ranked.tied[:, None].long()]
+    parts += [rows for rows in (found.first, found.subset_first) if rows is not None]
+    return torch.cat(parts, dim=1)
+
+
+def _found(named: Named, table: Ints, want: Want, graded: bool, back: Ints) -> Found:
+    """The results from the tables of all queries. back: their rows in the task's order."""
+    width = named.relevant.shape[1]
+    subset = named.subset is not None
+    subset_k = min(want.subset_k, named.subset.shape[1]) if named.subset is not None else 0
+    widths = [width, width, width, 1] * (2 if subset else 1) + [want.k, subset_k]
+    columns = np.split(table[back], np.cumsum(widths)[:-1], axis=1)
+    *ranked, first, subset_first = (np.ascontiguousarray(part) for part in columns)
+
+    def rankings(which: int) -> Rankings:
+        return Rankings(
+            ranks=ranked[which],
+            subset_ranks=ranked[4 + which] if subset else None,
+            gallery=named.sizes[back],
+            tied=ranked[3][:, 0] > 0,
+            credit=ranked[2].view(np.float64) if graded else None,
+            subset_credit=ranked[6].view(np.float64) if graded and subset else None,
         )
-        relevant.append([c for c, _ in ranked])
-        credit.append([pays for _, pays in ranked] + [1.0] * (width - len(ranked)))
-        silent.append([*relevant[-1], *barred])
-        sizes.append(len(inside) - len(barred))
 
-    def found(rows: Tensor) -> Tensor:
-        rows = rows.to(similarity.device)
-        return similarity.gather(1, rows.clamp(min=0)).masked_fill_(rows < 0, float("-inf"))
-
-    own, order = found(_rows(task, relevant, width)).sort(dim=1, descending=True, stable=True)
-    present = own > float("-inf")
-    # Relevant and barred candidates never stand above, so they are taken off the count.
-    quiet = found(_rows(task, silent))
-    values = similarity
-    if any(pool is not None for pool in pools):
-        values = found(_rows(task, [[*task.position] if p is None else p for p in pools]))
-    over = torch.gt if target_first else torch.ge
-    ranks = torch.zeros_like(order)
-    for r in range(int(present.sum(dim=1).max())):
-        best = own[:, r : r + 1]
-        ranks[:, r] = _true(over(values, best)) - _true(over(quiet, best)) + r + 1
-    tied = _true(values == own[:, :1]) > _true(quiet == own[:, :1])
-    pays = torch.tensor(credit, dtype=torch.float64).gather(1, order.cpu())
-    ranks = torch.where(present, ranks, 0)
-    return _Counted(ranks.cpu(), (tied & present[:, 0]).cpu(), pays, torch.tensor(sizes))
-
-
-def _true(mask: Tensor) -> Tensor:
-    """Number of true values in each row (b,); numpy counts bytes ten times as fast on a CPU."""
-    if mask.device.type == "cpu":
-        return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1))
-    return mask.sum(dim=1)
+    lists = first if want.k else None
+    return Found(rankings(0), rankings(1), lists, subset_first if subset_k else None)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from bench.available import available, with_misses
-from bench.embed import BATCH, Encode, Images, embed
+from bench.embed import Images
+from bench.embedded import Once, embedded_part
 from bench.gather import ALONE
 from bench.metrics import metric_k, of_subset
-from bench.ranking import NEVER, Rankings, Similarity, rank, settle
+from bench.ranking import NEVER, Found, Rankings, Similarity, search, settle
 from bench.summary import RankedPart, is_fraction, of_task, over_folds
-from bench.top import lists_table, top_lists
+from bench.top import lists_table, named
 from bench.train import Engine
-from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
+from data_recipes.core.model import DataError, RetrievalTask, Task
 from data_recipes.core.protocol import Protocol, protocol
 from methods.core.contract import Method
 
@@ -48,25 +47,6 @@ class Score:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """A part's available queries and candidates with their features, rows in the parts' order."""
-
-    asked: RetrievalTask
-    queries: Tensor
-    candidates: Tensor
-
-    def of(self, part: RetrievalTask) -> tuple[Tensor, Tensor]:
-        """The rows of a part that holds some of these queries and candidates."""
-        if part is self.asked:
-            return self.queries, self.candidates
-        row = {query.id: number for number, query in enumerate(self.asked.queries)}
-        return (
-            self.queries[[row[query.id] for query in part.queries]],
-            self.candidates[[self.asked.position[c.id] for c in part.candidates]],
-        )
-
-
 def score(
     method: Method,
     task: Task,
@@ -77,7 +57,8 @@ def score(
 ) -> Score | None:
     """Score `method` on every evaluated part of `task`.
 
-    With several ranks all call it and share the encoding; rank 0 gets the score, others None.
+    With several ranks all call it and share encoding and ranking; rank 0 gets the score, others
+    None.
 
     images: image ids -> what the method takes for them (features or pixels).
     missing: ids of images that the dataset lacks.
@@ -92,10 +73,9 @@ def score(
     once = {"image": Once(), "text": Once()}
     gallery = gallery or images
     embedded = {
-        p.name: _embed(method, p, images, gallery, missing, engine, once) for p in task.evaluate
+        p.name: embedded_part(method, p, images, gallery, missing, engine, once)
+        for p in task.evaluate
     }
-    if engine.rank != 0:
-        return None
     similarity = pairwise(method)
     metrics: list[dict[str, float | None]] = []
     tables, lists, notes, chances, used, tied = [], [], list(rules.notes), [], 0, 0
@@ -104,7 +84,10 @@ def score(
         for part in fold:
             whole = any(part is one for one in task.evaluate)
             asked = embedded[part.name].asked if whole else available(part, missing)
-            found, said = _rank(rules, asked, *embedded[part.name].of(asked), similarity)
+            seen = _search(rules, asked, *embedded[part.name].of(asked), similarity, engine)
+            if seen is None:
+                continue
+            found, said = _settled(rules, asked, seen)
             used += len(asked.queries)
             tied += int(found.tied.sum())
             if missing:
@@ -114,10 +97,11 @@ def score(
             notes += said + clamped(part, found, rules.metrics)
             tables.append(query_table(rules, part, found))
             if rules.kept is not None:
-                features = embedded[part.name].of(asked)
-                top = top_lists(asked, *features, *rules.kept, similarity=similarity)
-                lists.append(lists_table(part.name, asked, top))
-        metrics.append(of_task(rules, ranked))
+                lists.append(lists_table(part.name, asked, named(asked, seen)))
+        if engine.rank == 0:
+            metrics.append(of_task(rules, ranked))
+    if engine.rank != 0:
+        return None
     table = pd.concat(tables, ignore_index=True)
     if used < len(table):
         notes.append(f"{used} of {len(table)} queries could be asked; the others are misses")
@@ -198,102 +182,37 @@ def chance(rankings: Rankings, metric: str) -> float | None:
     return float(np.minimum(1.0, metric_k(metric) / rankings.gallery).mean())
 
 
-def _embed(
-    method: Method,
-    part: RetrievalTask,
-    images: Images,
-    gallery: Images,
-    missing: AbstractSet[str],
-    engine: Engine,
-    once: Mapping[str, Once],
-) -> Embedded:
-    """Encode a part. once: what is encoded already, so that the other direction does not repeat."""
-    asked = available(part, missing)
-    if not asked.queries or not asked.candidates:
-        raise DataError(
-            f"part {part.name!r}: no query can be asked, because the images of all queries or all "
-            "candidates are missing; build the dataset again with its images"
-        )
-    # A method may treat the list of classes as one (a class-specific context does).
-    classes = method.task.kind == "classification"
-    size = len(asked.candidates) if classes else BATCH
-    kind = type(method)
-    same = kind.query is Method.query and kind.candidate is Method.candidate
-    shared = same and not classes and gallery == images  # bound methods are equal, never the same
-
-    def features(
-        encode: Encode, rows: Sequence[Query | Candidate], given: Images, size: int
-    ) -> Tensor:
-        side = _side(rows) if shared else None
-        if side is None:
-            return embed(encode, rows, given, size, engine)
-        return once[side].of(
-            [row.image or row.text or "" for row in rows],
-            lambda numbers: embed(encode, [rows[n] for n in numbers], given, size, engine),
-        )
-
-    with torch.no_grad():
-        queries = features(method.query, asked.queries, images, BATCH)
-        candidates = features(method.candidate, asked.candidates, gallery, size)
-        return Embedded(asked, queries, candidates)
-
-
-def _side(rows: Sequence[Query | Candidate]) -> str | None:
-    """What all rows are made of, where that is one image, or one text, each."""
-    if all(row.text is None for row in rows):
-        return "image"
-    plain = all(row.image is None and "texts" not in row.meta for row in rows)
-    return "text" if plain else None
-
-
-class Once:
-    """Features of images or of captions by name or text: each is encoded once.
-
-    Both directions of a task then give one image the same bits. On ranks other than 0, which get
-    no features, what is encoded is the same.
-    """
-
-    def __init__(self) -> None:
-        self._row: dict[str, int] = {}
-        self._features: Tensor | None = None
-
-    def of(self, names: Sequence[str], encode: Callable[[list[int]], Tensor]) -> Tensor:
-        """Features (N, D) of rows; `encode`: numbers of rows -> features. Only new ones are asked.
-
-        Rows of equal name are one.
-        """
-        fresh: dict[str, int] = {}
-        for number, name in enumerate(names):
-            if name not in self._row:
-                fresh.setdefault(name, number)
-        if fresh:
-            made = encode([*fresh.values()])
-            self._row |= {name: len(self._row) + n for n, name in enumerate(fresh)}
-            known = self._features
-            self._features = made if known is None else torch.cat([known, made])
-        assert self._features is not None, "there is a row"
-        wanted = [self._row[name] for name in names]
-        if not len(self._features) or wanted == [*range(len(self._features))]:
-            return self._features  # nothing on this rank; or all of them: no copy of a gallery
-        return self._features[wanted]
-
-
 def pairwise(method: Method) -> Similarity | None:
     """The method's own similarity; None where it is the inner product of the contract."""
     return None if type(method).similarity is Method.similarity else method.similarity
 
 
-def _rank(
+def _search(
     rules: Protocol,
     part: RetrievalTask,
     queries: Tensor,
     candidates: Tensor,
     similarity: Similarity | None,
-) -> tuple[Rankings, list[str]]:
+    engine: Engine,
+) -> Found | None:
+    """Ranks and the lists that the protocol keeps, in one pass; on rank 0."""
+    k, subset_k = rules.kept or (0, 0)
+    return search(
+        part,
+        queries,
+        candidates,
+        k=k,
+        subset_k=subset_k,
+        favoured=rules.target_first_ties > 0,
+        similarity=similarity,
+        engine=engine,
+    )
+
+
+def _settled(rules: Protocol, part: RetrievalTask, seen: Found) -> tuple[Rankings, list[str]]:
     """Rankings by the protocol's rule for ties; a note where that is not the pessimistic one."""
-    hard = rank(part, queries, candidates, similarity=similarity)
-    first = partial(rank, part, queries, candidates, target_first=True, similarity=similarity)
-    found = settle(hard, rules.target_first_ties, first)
+    hard = seen.rankings
+    found = settle(hard, rules.target_first_ties, lambda: seen.favoured)
     if found is hard:
         return found, []
     value = float(hard.per_query(rules.metrics[0]).mean())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
 from bench.cell import run_cell
+from bench.ranking import search
 from bench.train import Engine
+from tests.bench.test_invariance import world
 from tests.cells import run_on_ranks, tiny_cells
 
 pytestmark = [
@@ -33,3 +37,15 @@ def test_a_cell_on_the_gpu_learns_like_on_the_cpu(
         assert abs(first - second) < 1e-2
     assert on_gpu.record["engine"]["device"] == "cuda"
     assert on_gpu.record["memory"]["gpu_peak_bytes"] > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_and_lists_are_those_of_the_cpu(seed: int) -> None:
+    """Whole numbers, whose products are exact on both."""
+    task, queries, candidates = world(seed, True, queries=400, candidates=3_000)
+    found = [
+        search(task, queries.to(device), candidates.to(device), k=50, subset_k=3, favoured=True)
+        for device in ("cpu", "cuda")
+    ]
+    assert found[0] is not None and found[1] is not None
+    np.testing.assert_equal(asdict(found[1]), asdict(found[0]))

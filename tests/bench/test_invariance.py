@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.embed import embed
-from bench.gather import ALONE, dealt
-from bench.ranking import rank
+from bench.gather import ALONE, OtherRankError, dealt
+from bench.ranking import Found, NotFiniteError, rank, search
 from bench.train import Engine
 from data_recipes.core.model import Candidate, Query, RetrievalTask
 from methods.core.contract import Batch
@@ -120,6 +120,54 @@ def test_the_size_of_a_block(seed: int, block_values: int, exact: bool) -> None:
     assert metrics(made, block_values) == metrics(made, 10**6)
 
 
+def twins(queries: int, candidates: int, dim: int) -> World:
+    """Every candidate but the first third has twins, at odd places and in the last rows."""
+    rng = np.random.default_rng(candidates)
+    features = torch.nn.functional.normalize(
+        torch.from_numpy(rng.standard_normal((queries + candidates, dim))).float(), dim=-1
+    )
+    order = rng.permutation(candidates)
+    first = order[: candidates // 3]
+    copied = np.concatenate([first, rng.choice(first, candidates - len(first))])
+    gallery = features[queries:][copied][np.argsort(order)].contiguous()
+    names = [f"c{n}" for n in range(candidates)]
+    rows = [
+        Query(f"q{n}", text="x", relevant=(names[-1 - n % 3], names[order[n % candidates]]))
+        for n in range(queries)
+    ]
+    task = RetrievalTask("p", tuple(rows), tuple(Candidate(name, text="x") for name in names))
+    return task, features[:queries], gallery
+
+
+@pytest.mark.parametrize("dim", [6, 64, 512, 1024])
+@pytest.mark.parametrize(("queries", "candidates"), [(1, 1_501), (3, 4_999), (270, 2_049)])
+def test_equal_candidates_tie_in_tiles_of_any_size(queries: int, candidates: int, dim: int) -> None:
+    """Bit for bit, wherever they stand: a product's kernel must not depend on the place."""
+    task, asked, gallery = twins(queries, candidates, dim)
+    similarity = (asked.double() @ gallery.double().T).numpy()
+    kinds = np.unique(gallery.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+    for block_values in (1, 70_000, 200_000, None):
+        found = search(task, asked, gallery, k=20, block_values=block_values)
+        assert found is not None and found.first is not None
+        compared = 0
+        for row, query in enumerate(task.queries):
+            own = [task.position[c] for c in query.relevant]
+            first = max(own, key=lambda c: similarity[row, c])
+            others = (kinds == kinds[first]).sum() - sum(kinds[c] == kinds[first] for c in own)
+            gap = similarity[row] - similarity[row, first]
+            if (np.abs(gap[kinds != kinds[first]]) < 1e-6).any():
+                continue  # two kinds as near as rounding: either may be first
+            above, compared = (gap > 1e-6).sum(), compared + 1
+            assert found.rankings.ranks[row, 0] == above + others + 1
+            assert found.rankings.tied[row] == (others > 0)
+            listed = found.first[row]
+            by_kind = {kind: np.flatnonzero(kinds == kind) for kind in set(kinds[listed])}
+            for kind, members in by_kind.items():  # the earlier of equals first
+                there = listed[kinds[listed] == kind]
+                assert there.tolist() == members[: len(there)].tolist()
+        assert compared > 0.8 * queries
+
+
 @given(seeds, st.integers(1, 7), st.integers(1, 50), st.booleans())
 def test_the_number_of_ranks(seed: int, ranks: int, size: int, exact: bool) -> None:
     """Dealt as to real ranks, each rank's batches computed and put together by hand."""
@@ -183,6 +231,49 @@ def test_two_real_ranks(tmp_path: Path) -> None:
     alone = on_rank(ALONE, seeds)
     assert len(alone) == 3
     assert on_ranks(on_rank, 2, tmp_path, seeds) == [alone, []]
+
+
+def crooked(queries: Tensor, candidates: Tensor) -> Tensor:
+    """A similarity of a method's own."""
+    return queries @ candidates.T - (queries[:, :1] - candidates[:, 0]).abs()
+
+
+def searched(engine: Engine, seed: int) -> list[Found | None]:
+    """Searches that the ranks share, by the inner product and by another similarity."""
+    task, queries, candidates = world(seed, False)
+    large = twins(700, 3_000, 64)
+    return [
+        search(task, queries, candidates, k=7, subset_k=2, favoured=True, engine=engine),
+        search(task, queries, candidates, k=7, block_values=300, similarity=crooked, engine=engine),
+        search(*large, k=50, engine=engine),
+    ]
+
+
+@pytest.mark.slow
+def test_two_real_ranks_search_like_one(tmp_path: Path) -> None:
+    alone = searched(ALONE, 3)
+    together, others = on_ranks(searched, 2, tmp_path, 3)
+    assert others == [None] * 3
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_equal(asdict(other), asdict(one))
+
+
+def broken(engine: Engine) -> str:
+    """The second rank's share has a query without an order."""
+    task, queries, candidates = world(4, True)
+    queries[-1, 0] = float("nan")
+    try:
+        search(task, queries, candidates, engine=engine)
+    except (NotFiniteError, OtherRankError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@pytest.mark.slow
+def test_a_rank_that_finds_no_order_stops_all(tmp_path: Path) -> None:
+    first, second = on_ranks(broken, 2, tmp_path)
+    assert second.startswith("NotFiniteError: query 'q39'")
+    assert first == f"OtherRankError: rank 1: {second}"
 
 
 def test_a_change_is_seen() -> None:

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from bench.embed import Images
+from bench.embedded import Once
 from bench.features import image_features
 from bench.loaded import Inputs
-from bench.score import Once, Score, folds
+from bench.score import Score, folds
 from bench.score import score as score_on_ranks
 from bench.train import Engine
 from data_recipes.core.dataset import Dataset

@@ -1,0 +1,329 @@
+"""One pass over a block of similarities: counts for the ranks, and the first k.
+
+No sorting: the rank of a relevant candidate is one more than the number of candidates above it:
+all that compare so in its row, less the relevant ones among them. A threshold that few candidates
+reach is counted from those few, which the search for the first k takes out in any case; one that
+many reach is counted on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.best import Best, ordered
+from bench.pairs import Named, Pairs
+from bench.scan import at_least, count, rising
+from bench.tiles import LEAST, Block
+from bench.workers import Inline
+
+GLANCE = 256  # columns that tell how many candidates reach a threshold
+TURN = 1 / 48  # of the candidates taken out of a row cost what counting all of it once does
+WAITING = 2_000_000  # candidates taken out before they are counted
+_NONE = float("-inf")
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a search is asked for.
+
+    k, subset_k: candidates of each query's gallery and of its subset to list; 0: none.
+    favoured: also the ranks in which relevant candidates win ties.
+    """
+
+    k: int = 0
+    subset_k: int = 0
+    favoured: bool = False
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Ranks (b, R), 0 as padding, with ties lost and (favoured) won; pays (b, R); tied (b,).
+
+    See `bench.ranking.Rankings`. Without `Want.favoured` those ranks mean nothing.
+    """
+
+    hard: Tensor
+    favoured: Tensor
+    pays: Tensor
+    tied: Tensor
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A block's results. first, subset_first: candidate rows, best first, -1 as padding."""
+
+    whole: Ranked
+    subset: Ranked | None
+    first: Tensor | None
+    subset_first: Tensor | None
+
+
+def counted(
+    block: Block, named: Named, want: Want, workers: Inline, device: torch.device
+) -> Counted:
+    """Rank the queries of `block`. named: what these queries name, with rows from 0.
+
+    Raises:
+        ArithmeticError: the same product gives other numbers each time.
+    """
+    relevant, pooled = _tensor(named.relevant, device), _tensor(named.pooled, device)
+    firsts = range(0, len(relevant), LEAST)
+    own = torch.cat(workers.map(lambda r: block.at(r, relevant[r : r + LEAST]), firsts))
+    for _ in range(3):
+        thresholds = _Thresholds.of(own, pooled)
+        edges = iter(block.edges)  # each worker takes the next one
+
+        def work(_: int, thresholds: _Thresholds = thresholds) -> _Pass:
+            one = _Pass(block, named, thresholds, relevant, want)
+            for low, high in edges:  # noqa: B023  # all of this turn's workers share them
+                one.take(low, high)
+            one.settle()
+            return one
+
+        passes = workers.map(work, range(min(workers.count, len(block.edges))))
+        one = _together(passes)
+        if torch.equal(one.seen, own):
+            break
+        own = one.seen  # the product depends on its shape after all: its tiles decide
+    else:
+        raise ArithmeticError("the product of the same features changes from one time to the next")
+    credit = _tensor(named.credit, device)
+    subset = subset_first = None
+    if one.members is not None and one.subset is not None:
+        inside = _Thresholds.of(own, _tensor(named.inside, device))
+        reach, above = torch.zeros_like(relevant), torch.zeros_like(relevant)
+        for turn in inside.turns(inside.values > _NONE, want):
+            turn.count(one.members, reach, above)
+        subset = inside.ranked(reach, above, credit)
+        if want.subset_k:
+            order = one.members.sort(dim=1, descending=True, stable=True).indices
+            subset_first = one.subset.gather(1, order)[:, : want.subset_k]
+    whole = one.thresholds.ranked(one.reach, one.above, credit)
+    return Counted(whole, subset, one.best.columns() if one.best else None, subset_first)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A threshold r for each of some rows. least: (the last row + 1,), infinity for the others."""
+
+    strict: bool
+    rows: Tensor
+    r: Tensor
+    least: Tensor
+
+    def count(self, values: Tensor, reach: Tensor, above: Tensor) -> None:
+        """Add how many of `values` (b, w) reach, or exceed, the thresholds."""
+        if 2 * len(self.rows) < len(self.least):  # a copy of some rows costs half of a look at all
+            found = count(values[self.rows], self.least[self.rows], self.strict)
+        else:
+            found = count(values[: len(self.least)], self.least, self.strict)[self.rows]
+        (above if self.strict else reach)[self.rows, self.r] += found
+
+
+@dataclass(frozen=True)
+class _Thresholds:
+    """Similarities (b, R) of relevant candidates, falling, -infinity where there is none.
+
+    order: their places before; equal ones keep theirs. width: the most of them in a row.
+    """
+
+    values: Tensor
+    order: Tensor
+    width: int
+
+    @classmethod
+    def of(cls, own: Tensor, there: Tensor) -> _Thresholds:
+        values, order = own.masked_fill(~there, _NONE).sort(dim=1, descending=True, stable=True)
+        return cls(values, order, int((values > _NONE).sum(dim=1).max()))
+
+    def strict(self, want: Want) -> int:
+        """How many thresholds' equals are counted: the first tells whether there is a tie."""
+        return self.width if want.favoured else min(1, self.width)
+
+    def turns(self, which: Tensor, want: Want) -> list[_Turn]:
+        """The counts that the thresholds in `which` (b, R) need, one of each row in a turn."""
+        found = []
+        places = which.long().cumsum(dim=1).masked_fill(~which, 0)
+        for turn in range(1, int(places.max()) + 1):
+            all_rows, all_r = (places == turn).nonzero(as_tuple=True)
+            first = all_r < self.strict(want)
+            both = ((False, all_rows, all_r), (True, all_rows[first], all_r[first]))
+            for strict, rows, r in both:
+                if len(rows):
+                    least = self.values.new_full((int(rows[-1]) + 1,), float("inf"))
+                    least[rows] = self.values[rows, r]
+                    found.append(_Turn(strict, rows, r, least))
+        return found
+
+    def ranked(self, reach: Tensor, above: Tensor, credit: Tensor) -> Ranked:
+        """Ranks from the candidates (b, R) that reach and exceed each threshold."""
+        present = self.values > _NONE
+        turned = (-self.values).contiguous()
+        equal_too = torch.searchsorted(turned, turned, right=True)  # relevant ones that reach it
+        before = torch.searchsorted(turned, turned)
+        place = torch.arange(1, turned.shape[1] + 1, device=turned.device)
+        tied = reach[:, 0] - above[:, 0] > equal_too[:, 0] - before[:, 0]
+        return Ranked(
+            torch.where(present, reach - equal_too + place, 0),
+            torch.where(present, above - before + place, 0),
+            torch.where(present, credit.gather(1, self.order), 1.0),
+            tied & present[:, 0],
+        )
+
+
+class _Pass:
+    """Some tiles of a block, in order.
+
+    seen: (b, R) the relevant candidates' similarities as the tiles have them. subset, members:
+    (b, S) the subset's candidate rows and similarities, or None. reach, above: (b, R) candidates
+    that reach and exceed each threshold.
+    """
+
+    def __init__(
+        self, block: Block, named: Named, thresholds: _Thresholds, relevant: Tensor, want: Want
+    ) -> None:
+        device = relevant.device
+        self.block, self.want, self.thresholds, self.relevant = block, want, thresholds, relevant
+        self.reach, self.above = torch.zeros_like(relevant), torch.zeros_like(relevant)
+        self.seen = torch.full_like(thresholds.values, _NONE)
+        self.best = Best(len(relevant), want.k, device) if want.k else None
+        self.subset = self.members = None
+        if named.subset is not None:
+            self.subset = _tensor(named.subset, device)
+            self.members = thresholds.values.new_full(self.subset.shape, _NONE)
+        self._barred = _Placed(named.barred, device)
+        self._gallery = _Placed(named.gallery, device)
+        self._bounded = _tensor(named.own, device) if named.own.any() else None
+        self._few: Tensor | None = None  # (b, R) thresholds that few candidates reach
+        self._turns: list[_Turn] = []  # for the thresholds that many reach
+        self._low = torch.full_like(thresholds.values[:, 0], float("inf"))  # the least of few
+        self._counts = False  # whether there is one
+        self._waiting: list[Tensor] = []
+
+    def take(self, low: int, high: int) -> None:
+        """Look at the tile of candidates `low` to `high`; later tiles have later candidates."""
+        tile = self.block.tile(low, high)
+        _collect(self.seen, self.relevant, low, tile)
+        if self.members is not None and self.subset is not None:
+            _collect(self.members, self.subset, low, tile)
+        values = self._allowed(low, tile)
+        listed = self.best
+        if self._few is None:
+            self._few = self._sort_thresholds(values)
+            if self.best is not None:
+                self.best.start(low, values)
+                listed = None
+        self._take_out(low, values, listed)
+        for turn in self._turns:
+            turn.count(values, self.reach, self.above)
+
+    def settle(self) -> None:
+        """Count and list what was taken out."""
+        self._count_waiting()
+        if self.best is not None:
+            self.best.settle()
+
+    def _allowed(self, low: int, tile: Tensor) -> Tensor:
+        """The tile with -infinity for what is not ranked."""
+        high, private = low + tile.shape[1], self.block.private
+        if self._bounded is not None:
+            rows, columns = self._gallery.between(low, high)
+            kept = tile.masked_fill(self._bounded[:, None], _NONE)
+            kept[rows, columns] = tile[rows, columns]
+            tile, private = kept, True
+        rows, columns = self._barred.between(low, high)
+        if len(rows):
+            tile = tile if private else tile.clone()
+            tile[rows, columns] = _NONE
+        return tile
+
+    def _sort_thresholds(self, values: Tensor) -> Tensor:
+        """Which thresholds (b, R) few candidates reach, to judge by the first ones."""
+        thresholds = self.thresholds.values
+        present = thresholds > _NONE
+        glance = rising(values[:, :GLANCE])
+        reach = 1 - torch.searchsorted(glance, thresholds) / glance.shape[1]
+        # Cost of taking out what reaches the first r, and of a turn for each of the others.
+        turns = present.sum(dim=1, keepdim=True) - present.cumsum(dim=1)
+        cost = (reach + TURN * turns).masked_fill(~present, float("inf"))
+        cost = torch.cat([TURN * present.sum(dim=1, keepdim=True), cost], dim=1)
+        few = present & (
+            torch.arange(present.shape[1], device=cost.device) < cost.argmin(1)[:, None]
+        )
+        if values.dtype != torch.float32:  # no whole numbers for them in `ordered`
+            few = torch.zeros_like(few)
+        self._turns = self.thresholds.turns(present & ~few, self.want)
+        self._counts = bool(few.any())
+        self._low = thresholds.masked_fill(~few, float("inf")).amin(dim=1)
+        return few
+
+    def _take_out(self, low: int, values: Tensor, best: Best | None) -> None:
+        """Take out what reaches a threshold that few reach, or may be among the first k."""
+        if best is None and not self._counts:
+            return
+        floor = self._low if best is None else torch.minimum(self._low, best.floor())
+        rows, columns = at_least(values, floor)
+        found = values[rows, columns]
+        counts = found >= self._low[rows]
+        self._waiting.append((rows[counts] << 32) + ordered(found[counts]))
+        if sum(map(len, self._waiting)) > WAITING:
+            self._count_waiting()
+        if best is not None:
+            best.add(rows, columns + low, found)
+
+    def _count_waiting(self) -> None:
+        """Count, of what was taken out, what reaches and exceeds each threshold that few reach."""
+        if self._few is None or not self._waiting:
+            return
+        taken = rising(torch.cat(self._waiting))
+        self._waiting.clear()
+        rows, r = self._few.nonzero(as_tuple=True)
+        mark = (rows << 32) + ordered(self.thresholds.values[rows, r])
+        end = torch.searchsorted(taken, ((rows + 1) << 32) - 2**31)
+        self.reach[rows, r] += end - torch.searchsorted(taken, mark)
+        self.above[rows, r] += end - torch.searchsorted(taken, mark, right=True)
+
+
+def _together(passes: list[_Pass]) -> _Pass:
+    """The first pass with the others' results added."""
+    first, *others = passes
+    for other in others:
+        first.reach += other.reach
+        first.above += other.above
+        first.seen = torch.maximum(first.seen, other.seen)
+        if first.members is not None and other.members is not None:
+            first.members = torch.maximum(first.members, other.members)
+        if first.best is not None and other.best is not None:
+            first.best.merge(other.best.keys)
+    return first
+
+
+class _Placed:
+    """(query row, candidate row) pairs, found by candidate."""
+
+    def __init__(self, pairs: Pairs, device: torch.device) -> None:
+        order = np.argsort(pairs.columns, kind="stable")
+        self._columns = pairs.columns[order]
+        self._rows = _tensor(pairs.rows[order], device)
+        self._placed = _tensor(self._columns, device)
+
+    def between(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Rows and columns, counted from `start`, of the pairs with candidates start to stop."""
+        low, high = np.searchsorted(self._columns, [start, stop])
+        return self._rows[low:high], self._placed[low:high] - start
+
+
+def _collect(into: Tensor, columns: Tensor, start: int, tile: Tensor) -> None:
+    """Copy the tile's similarities with the candidates `columns` (b, R) that it holds."""
+    places = columns - start
+    here = (places >= 0) & (places < tile.shape[1]) & (columns >= 0)
+    found = tile.gather(1, places.clamp(0, tile.shape[1] - 1))
+    into.copy_(torch.where(here, found, into))
+
+
+def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device)

@@ -1,0 +1,57 @@
+"""Two looks at a tile of similarities that take no more than its reading: which, and how many.
+
+On a CPU numpy compares into bytes, which are then read eight at a time: torch's own comparison
+costs four times as much there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LANES = 255  # words of bytes 0 and 1 whose sum does not run over
+
+
+def at_least(values: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns (n,) of the `values` (b, w) that reach their row's `floor` (b,), by row."""
+    if values.device.type != "cpu":
+        rows, columns = (values >= floor[:, None]).nonzero(as_tuple=True)
+        return rows, columns
+    mask = _compared(np.greater_equal, values.numpy(), floor.numpy())
+    words = np.flatnonzero(mask.reshape(-1).view(np.uint64))
+    hit, lane = mask.reshape(-1, 8)[words].nonzero()
+    found = np.divmod(words[hit] * 8 + lane, mask.shape[1])
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
+
+def count(values: Tensor, least: Tensor, strict: bool = False) -> Tensor:
+    """How many `values` (b, w) of each row are at least (or, `strict`, above) `least` (b,)."""
+    if values.device.type != "cpu":
+        over = torch.gt if strict else torch.ge
+        return over(values, least[:, None]).sum(dim=1)
+    compare = np.greater if strict else np.greater_equal
+    words = _compared(compare, values.numpy(), least.numpy()).view(np.uint64)
+    found = np.zeros(len(words), dtype=np.int64)
+    for first in range(0, words.shape[1], LANES):
+        lanes = np.add.reduce(words[:, first : first + LANES], axis=1)
+        found += lanes.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64)
+    return torch.from_numpy(found)
+
+
+def rising(values: Tensor) -> Tensor:
+    """`values` sorted along the last dimension; numpy is several times as fast on a CPU."""
+    if values.device.type != "cpu":
+        return values.sort(dim=-1).values
+    return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+
+
+def _compared(compare: Any, values: Any, bounds: Any) -> Any:
+    """The comparison's bytes (b, w), filled up with zeros to whole words."""
+    width = values.shape[1]
+    mask = np.empty((len(values), -(-width // 8) * 8), dtype=np.bool_)
+    mask[:, width:] = False
+    compare(values, bounds[:, None], out=mask[:, :width])
+    return mask
