@@ -7,6 +7,7 @@ these is dealt to the ranks one row at a time, padded to equal counts with rows 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,3 +64,19 @@ def deal(batch: Rows, accumulation: int, rank: int, world_size: int, epoch: int 
         share = len(micro) * accumulation / len(batch)
         dealt.append(Dealt(np.concatenate([own, padding]), weight, share, epoch))
     return dealt
+
+
+def deals(
+    rows: int, batch_size: int, accumulation: int, steps: int, seed: int, rank: int, world_size: int
+) -> Iterator[Dealt]:
+    """One rank's micro-batches of all steps, `accumulation` of them for each.
+
+    Raises:
+        ValueError: when its step is reached, a batch of fewer rows than micro-batches.
+    """
+    per_epoch = batches_per_epoch(rows, batch_size)
+    for step in range(steps):
+        epoch, number = divmod(step, per_epoch)
+        if number == 0:
+            batches = epoch_batches(rows, batch_size, seed, epoch)
+        yield from deal(batches[number], accumulation, rank, world_size, epoch)

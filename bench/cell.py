@@ -54,7 +54,7 @@ def run_cell(
         DataError: dataset or backbone differ from what the cell was planned with.
         DivergedError, NotFiniteError: training or scoring left the finite numbers.
     """
-    engine = engine or Engine(zero_stage=cell.zero_stage)
+    engine = engine or Engine(zero_stage=cell.zero_stage, compile=cell.compile)
     ensure_process_group(engine)
     clock = Clock()
     inputs = Inputs(cell.backbone, cell.backbone_digest, cell.data_root, cell.cache, engine)
@@ -123,6 +123,7 @@ def _engine_facts(cell: Cell, engine: Engine) -> dict[str, Any]:
         "device": torch.device(engine.device).type,
         "world_size": engine.world_size,
         "threads": torch.get_num_threads(),
+        "compile": engine.compiles,
         "deepspeed": None,
         "zero_stage": None,
     }

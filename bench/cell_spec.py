@@ -73,6 +73,7 @@ class Cell(BaseModel):
     data_root: str = fields.runtime()
     cache: str = fields.runtime()
     zero_stage: int = fields.runtime(default=0)
+    compile: bool = fields.runtime(default=False)
     descriptions_file: str | None = fields.runtime(default=None)
 
     @property

@@ -24,10 +24,12 @@ from torch import Tensor
 from bench.feature_store import Array, Identity, Stored
 from bench.gather import ALONE, gather, on_all_ranks
 from bench.pixels import Look, crops, looked_at
+from bench.preprocess import preprocess
 from bench.train import Engine
 from data_recipes.core import strict_json
 from data_recipes.core.dataset import Dataset
 from methods.core.contract import Encoder
+from methods.core.device import moved
 
 BATCH = 64
 ROUND_S = 60.0  # that rank 0 waits for its turn before the others, who wait for it, hear of it
@@ -42,7 +44,7 @@ class ImageFeatures:
 
     def at(self, ids: list[str]) -> Tensor:
         """Features (B, D) of the images called `ids`."""
-        return self.features[[self.row[i] for i in ids]]
+        return self.features[_index([self.row[i] for i in ids], self.features)]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,13 @@ class ViewFeatures:
 
     def at(self, ids: Sequence[str], views: Sequence[int]) -> Tensor:
         """Features (B, D) of one view of each of the images called `ids`."""
-        return self.features[[self.row[i] for i in ids], list(views)]
+        rows = _index([self.row[i] for i in ids], self.features)
+        return self.features[rows, _index(views, self.features)]
+
+
+def _index(rows: Sequence[int], table: Tensor) -> Tensor:
+    """Row numbers where the table is."""
+    return moved(torch.tensor(rows, dtype=torch.long), table.device)
 
 
 def image_features(
@@ -75,8 +83,10 @@ def image_features(
     """
     ids = sorted(dataset.reader.index if only is None else {*only} & dataset.reader.index.keys())
 
+    raw = preprocess(encoder.transform).raw
+
     def look(_: str, image: Image.Image) -> Tensor:
-        return encoder.transform(image)[None]
+        return raw(image)[None]
 
     identity = Identity(
         kind="images",
@@ -212,7 +222,8 @@ def _compute(
                 rows.append(rows[-1])
                 continue
             batch = torch.stack([look for _, look in islice(images, part.stop - part.start)])
-            rows.append(encoder.encode_pixels(batch.flatten(0, 1)).view(*batch.shape[:2], -1))
+            pixels = preprocess(encoder.transform).pixels(batch.flatten(0, 1), encoder.device)
+            rows.append(encoder.encode_pixels(pixels).view(*batch.shape[:2], -1))
         return torch.cat(rows)
 
     gathered = gather(encode, len(order), size, engine, everywhere=True)

@@ -249,6 +249,7 @@ class Grid:
             data_root=str(self.data_root.resolve()),
             cache=str(self.cache.resolve()),
             zero_stage=self.study.run.zero_stage,
+            compile=self.study.run.compile,
         )
 
 

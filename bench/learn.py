@@ -19,6 +19,7 @@ from data_recipes.core.model import Candidate, DataError, Query, Task
 from data_recipes.core.sampler import Draw, coop_few_shot, few_shot_of, short_groups
 from methods.core.config import Training
 from methods.core.contract import Batch, Lesson, Method, TrainBatch
+from methods.core.device import moved
 
 Pair = tuple[Query, Candidate]
 Deal = Callable[[Dealt], TrainBatch]
@@ -160,18 +161,19 @@ def training_batches(
     part = task.training()
     view = view or as_they_are(images)
     if task.kind == "classification":
-        target = torch.tensor([part.position[c.id] for _, c in pairs])
+        targets = [part.position[c.id] for _, c in pairs]
         classes = as_batch(part.candidates, images)
     else:
         same: dict[str, int] = {}
-        target = torch.tensor([same.setdefault(_content(c), len(same)) for _, c in pairs])
+        targets = [same.setdefault(_content(c), len(same)) for _, c in pairs]
     names = part.image_ids()
     number = {image: n for n, image in enumerate(names)}
-    image_id = torch.tensor([number[q.image] if q.image else -1 for q, _ in pairs])
     device = engine.device
+    target = torch.tensor(targets, device=device)
+    image_id = torch.tensor([number[q.image] if q.image else -1 for q, _ in pairs], device=device)
 
     def deal_batch(dealt: Dealt) -> TrainBatch:
-        rows = torch.from_numpy(dealt.rows)
+        row = moved(torch.from_numpy(dealt.rows), device)
         own = [pairs[row] for row in dealt.rows]
         extra = [
             number
@@ -183,13 +185,14 @@ def training_batches(
             candidates=classes
             if task.kind == "classification"
             else as_batch([c for _, c in own], images),
-            target=target[rows].to(device),
-            weight=torch.from_numpy(dealt.weight).to(device),
-            row=rows.to(device),
-            image_id=image_id[rows].to(device),
+            target=target[row],
+            weight=moved(torch.from_numpy(dealt.weight), device),
+            row=row,
+            image_id=image_id[row],
             epoch=dealt.epoch,
             unlabelled=Batch(images=images([names[n] for n in extra])) if extra else None,
-            unlabelled_id=torch.tensor(extra).to(device) if extra else None,
+            unlabelled_id=moved(torch.tensor(extra), device) if extra else None,
+            known_rows=tuple(dealt.rows.tolist()),
         )
 
     return deal_batch

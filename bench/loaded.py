@@ -93,7 +93,8 @@ class Inputs:
 
     def backbone(self) -> Backbone:
         """The frozen model on the device. Raises DataError when its weights are others."""
-        backbone = _backbone(self.spec, self.engine.device, self.backbone_digest)
+        engine = self.engine
+        backbone = _backbone(self.spec, engine.device, self.backbone_digest, engine.compiles)
         backbone.text_features.store = TextFiles(Path(self.cache), backbone)
         return backbone
 
@@ -133,14 +134,15 @@ class Inputs:
 
 
 @lru_cache(maxsize=2)
-def _backbone(spec: BackboneSpec, device: str, digest: str) -> Backbone:
+def _backbone(spec: BackboneSpec, device: str, digest: str, compiled: bool) -> Backbone:
     backbone = load_backbone(spec)
     if backbone.digest != digest:
         raise DataError(
             f"backbone {spec.label}: digest {backbone.digest[:12]} here, {digest[:12]} where the "
             "study was planned; the weights differ"
         )
-    return backbone.to(device)
+    backbone.to(device)
+    return backbone.compile() if compiled else backbone
 
 
 # CoOp's eleven datasets fit: cells that learned on one of them are scored on the others.
@@ -191,7 +193,7 @@ def _own_descriptions(folder: str, digest: str, wanted: str) -> Mapping[str, tup
 def _features(
     folder: str, digest: str, spec: BackboneSpec, engine: Engine, backbone_digest: str, cache: str
 ) -> ImageFeatures:
-    backbone = _backbone(spec, engine.device, backbone_digest)
+    backbone = _backbone(spec, engine.device, backbone_digest, engine.compiles)
     return image_features(_dataset(folder, digest), backbone, Path(cache), engine)
 
 

@@ -10,15 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from bench.augment import crop_flip, generator
+from bench.preprocess import Transform, preprocess
 from data_recipes.core.dataset import Dataset
 from data_recipes.core.images import decode
 from data_recipes.core.spans import ahead
 
 KEPT_BYTES = 256 * 2**20  # of pixels of one `Pixels` that stay in memory, the last used ones
-DECODERS = 4  # threads at most; each may start torch's own threads
+DECODERS = 16  # threads at most
 AHEAD = 64  # images decoded in advance
 
-Transform = Callable[[Image.Image], Tensor]
 Look = Callable[[str, Image.Image], Tensor]
 
 
@@ -38,19 +38,26 @@ def looked_at(dataset: Dataset, ids: Iterable[str], look: Look) -> Iterator[tupl
     return ahead(one, dataset.reader.stream(dict.fromkeys(ids)), threads, depth=AHEAD)
 
 
+def whole(transform: Transform) -> Look:
+    """A look: the image as it is, `raw` of `bench.preprocess`."""
+    raw = preprocess(transform).raw
+    return lambda _, image: raw(image)
+
+
 def crops(transform: Transform, seed: int, numbers: Mapping[str, Sequence[Sequence[int]]]) -> Look:
-    """A look: (n, 3, H, W), one random crop for each of `numbers[id]` (`bench.augment`).
+    """A look: (n, ...) raw, one random crop for each of `numbers[id]` (`bench.augment`).
 
     The crop has the size that the transform makes, which then has only the normalisation to do.
     """
     height, width = transform(Image.new("RGB", (8, 8))).shape[1:]
+    raw = preprocess(transform).raw
 
     def look(name: str, image: Image.Image) -> Tensor:
         cuts = (
             crop_flip(image, (width, height), generator(seed, name, *which))
             for which in numbers[name]
         )
-        return torch.stack([transform(cut) for cut in cuts])
+        return torch.stack([raw(cut) for cut in cuts])
 
     return look
 
@@ -65,19 +72,19 @@ class Pixels:
         self._dataset = dataset
         self._transform = transform
         self._device = device
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()  # raw
 
     def at(self, ids: Sequence[str]) -> Tensor:
         """Pixels of the images called `ids`; those used last stay in memory."""
         absent = [i for i in ids if i not in self._kept]
-        fresh = dict(looked_at(self._dataset, absent, lambda _, image: self._transform(image)))
+        fresh = dict(looked_at(self._dataset, absent, whole(self._transform)))
         batch = torch.stack([fresh[i] if i in fresh else self._kept[i] for i in ids])
         for name in dict.fromkeys(ids):
             self._kept[name] = fresh[name] if name in fresh else self._kept.pop(name)
         room = max(1, KEPT_BYTES // batch[0].nbytes)
         while len(self._kept) > room:
             self._kept.popitem(last=False)
-        return batch.to(self._device)
+        return preprocess(self._transform).pixels(batch, self._device)
 
     def crops(self, ids: Sequence[str], seed: int, numbers: Sequence[Sequence[int]]) -> Tensor:
         """A random crop of each image; `numbers`, one for each of `ids`, say which. Not kept."""
@@ -86,4 +93,5 @@ class Pixels:
             wanted[name].append(which)
         found = looked_at(self._dataset, wanted, crops(self._transform, seed, wanted))
         fresh = {name: iter(looks) for name, looks in found}
-        return torch.stack([next(fresh[name]) for name in ids]).to(self._device)
+        batch = torch.stack([next(fresh[name]) for name in ids])
+        return preprocess(self._transform).pixels(batch, self._device)

@@ -64,6 +64,7 @@ def run_leased(payload: dict[str, Any], context: RankContext) -> Summary | Finis
         world_size=context.world_size,
         device=context.device,
         zero_stage=cell.zero_stage,
+        compile=cell.compile,
     )
     result = run_cell(cell, engine, partial(_trained_by_now, store, context))
     return None if result is None else partial(keep, store, cell, result)

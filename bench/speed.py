@@ -32,6 +32,7 @@ SUBJECTS = (  # each is `rows` of a module bench/speed_SUBJECT.py
     "features",
     "shards",
     "together",
+    "gpu",
     "gangs",
     "demo",
 )

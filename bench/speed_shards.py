@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 import webdataset as wds
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from torch import Tensor
 
+from bench.pixels import Pixels
 from bench.speed_rows import Row, compare
 from data_recipes.core.build import build_dataset
 from data_recipes.core.dataset import open_dataset
@@ -22,6 +25,7 @@ from data_recipes.core.recipe import Recipe
 from data_recipes.core.spans import ahead
 
 PHOTOS, PER_SHARD = 2_000, 500
+BATCH = 64
 DECODED = 500  # images of the decoding row: the first shard
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
 
@@ -55,12 +59,21 @@ def _jpeg(rng: np.random.Generator) -> bytes:
 
 
 def rows(folder: Path) -> list[Row]:
-    """Bytes of several shards, and one shard decoded."""
+    """Bytes of several shards; one shard decoded; one decoded and transformed."""
     (bare, ours), (bare_decoded, ours_decoded) = shard_reading(folder)
+    bare_pixels, ours_pixels = transformed(folder)
     return [
         compare("reading shards of photos, bytes", bare, ours, list.__eq__, 1.0, 5),
         compare(
             "reading shards of photos, decoded", bare_decoded, ours_decoded, list.__eq__, 1.0, 3
+        ),
+        compare(
+            "photos decoded and transformed, against webdataset + open_clip's transform",
+            bare_pixels,
+            ours_pixels,
+            torch.equal,
+            1.0,
+            3,
         ),
     ]
 
@@ -89,6 +102,29 @@ def shard_reading(folder: Path) -> tuple[Pair, Pair]:
         return list(ahead(made, dataset.reader.stream(first), torch.get_num_threads()))
 
     return (bare, ours), (bare_decoded, ours_decoded)
+
+
+def transformed(folder: Path) -> Pair:
+    """(webdataset with open_clip's transform, ours): batches of one shard, (DECODED, 3, H, W).
+
+    webdataset runs in this process: with loader workers, which split whole shards between them, one
+    shard is read by one process too. The photos are built already.
+    """
+    dataset = open_dataset(folder / "photos")
+    transform = image_transform_v2(PreprocessCfg(size=224), is_train=False)
+    url = str(dataset.folder / dataset.manifest.shards[0].name)
+    ids = list(dataset.reader.index)[:DECODED]
+
+    def bare() -> Tensor:
+        shard = wds.WebDataset([url], shardshuffle=False)
+        pictures = shard.decode("pilrgb").to_tuple("jpg").map_tuple(transform).batched(BATCH)
+        return torch.cat([batch for (batch,) in pictures])
+
+    def ours() -> Tensor:
+        pixels = Pixels(dataset, transform, "cpu")
+        return torch.cat([pixels.at(ids[n : n + BATCH]) for n in range(0, len(ids), BATCH)])
+
+    return bare, ours
 
 
 def _checksum(image: Image.Image) -> int:

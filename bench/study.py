@@ -115,6 +115,7 @@ class RunOptions(_Strict):
     gpu: None takes GPUs where there are any. zero_stage: DeepSpeed ZeRO stage.
     seeds_together: up to so many cells (None: all) that differ in the seed train in one pass, where
         the method can and a cell has one rank: bit-close to separate runs, not bit-equal.
+    compile: encode images through torch.compile where a GPU does it; CPUs run as without.
     """
 
     gangs: int | None = fields.runtime(default=None, gt=0)
@@ -123,6 +124,7 @@ class RunOptions(_Strict):
     gpu: bool | None = fields.runtime(default=None)
     zero_stage: int = fields.runtime(default=0, ge=0, le=3)
     seeds_together: int | None = fields.runtime(default=1, gt=0)
+    compile: bool = fields.runtime(default=False)
 
 
 def _backbone_from_text(value: Any) -> Any:

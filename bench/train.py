@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bench.batches import Dealt, batches_per_epoch, deal, epoch_batches
+from bench.batches import Dealt, batches_per_epoch, deals
 from bench.clock import Clock
 from bench.marks import mark
+from bench.prefetch import prefetched
 from bench.schedule import learning_rate, total_steps
 from methods.core.config import Training
 from methods.core.contract import Method, TrainBatch
@@ -37,13 +39,20 @@ class Engine:
     """How a cell is run; no field changes the result beyond rounding.
 
     rank, world_size: this process among the data-parallel ranks. device: torch's name.
-    zero_stage: DeepSpeed ZeRO stage, 0 to 3.
+    zero_stage: DeepSpeed ZeRO stage, 0 to 3. compile: whether images are encoded, frozen, through
+    torch.compile; on a GPU alone, since a CPU gains nothing by it.
     """
 
     rank: int = 0
     world_size: int = 1
     device: str = "cpu"
     zero_stage: int = 0
+    compile: bool = False
+
+    @property
+    def compiles(self) -> bool:
+        """Whether anything is compiled here."""
+        return self.compile and self.device.startswith("cuda")
 
 
 def ensure_process_group(engine: Engine) -> None:
@@ -79,8 +88,9 @@ def train(
 ) -> list[float]:
     """Train `method` in place and return the global loss of every optimizer step.
 
-    rows: size of the training set. batch: a rank's dealt rows -> its TrainBatch. clock: gets the
-    phases `setup` (until the first step) and `train` (the steps).
+    rows: size of the training set. batch: a rank's dealt rows -> its TrainBatch. On a GPU it is
+    called in a thread, ahead of the steps. clock: gets the phases `setup` (until the first step)
+    and `train` (the steps).
 
     Raises:
         DivergedError: a loss is not finite; names the step.
@@ -91,26 +101,26 @@ def train(
     steps = total_steps(training, shots, per_epoch)
     losses: list[Tensor] = []
     method.train()
+    size, micro = training.batch_size, training.accumulation
+    order = deals(rows, size, micro, steps, seed, engine.rank, engine.world_size)
+    ahead = engine.device.startswith("cuda")  # on a CPU a thread would take the step's cores
     clock.lap("setup")
-    for step in range(steps):
-        epoch, number = divmod(step, per_epoch)
-        if number == 0:
-            batches = epoch_batches(rows, training.batch_size, seed, epoch)
-        for group in deepspeed.optimizer.param_groups:
-            group["lr"] = learning_rate(training, step, shots, per_epoch)
-        step_loss = torch.zeros((), device=engine.device)
-        micro = deal(batches[number], training.accumulation, engine.rank, engine.world_size, epoch)
-        for dealt in micro:
-            with mark("data"):
-                own = batch(dealt)
-            with mark("forward"):
-                loss = deepspeed(own) * dealt.share
-            with mark("backward"):
-                deepspeed.backward(loss)
-            with mark("optimizer"):
-                deepspeed.step()
-            step_loss += loss.detach().float() / training.accumulation
-        losses.append(step_loss)
+    with closing(prefetched(batch, order, engine.device, ahead)) as batches:
+        for step in range(steps):
+            for group in deepspeed.optimizer.param_groups:
+                group["lr"] = learning_rate(training, step, shots, per_epoch)
+            step_loss = torch.zeros((), device=engine.device)
+            for _ in range(micro):
+                with mark("data"):
+                    dealt, own = next(batches)
+                with mark("forward"):
+                    loss = deepspeed(own) * dealt.share
+                with mark("backward"):
+                    deepspeed.backward(loss)
+                with mark("optimizer"):
+                    deepspeed.step()
+                step_loss += loss.detach().float() / micro
+            losses.append(step_loss)
     curve = torch.stack(losses)
     dist.all_reduce(curve)
     values: list[float] = (curve / engine.world_size).tolist()

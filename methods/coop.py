@@ -26,6 +26,7 @@ from data_recipes.core.model import TaskKind
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig
 from methods.core.contract import Method, TaskInfo
+from methods.core.device import moved
 from methods.core.prefix_chunks import KEPT_TOKENS
 from methods.core.shared_prefix import Packing, pack
 from methods.core.text_tower import TextTower
@@ -162,8 +163,8 @@ class CoOp(Method):
         packing = pack([len(prompt) - shared for prompt in prompts])
         rests = torch.tensor([source for prompt in prompts for source in prompt[shared:]])
         layout = _Layout(
-            torch.tensor(prompts[0][:shared]).to(tower.device),
-            rests[packing.order].to(tower.device),
+            moved(torch.tensor(prompts[0][:shared]), tower.device),
+            moved(rests[packing.order], tower.device),
             bool((rests >= 0).all()),
             packing.to(tower.device),
         )

@@ -27,6 +27,7 @@ from methods.core import losses
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig, Training
 from methods.core.contract import Lesson, Method, TaskInfo, TrainBatch
+from methods.core.device import moved
 from methods.core.negatives import Negative, nearest, negatives
 from methods.core.prompts import CoupledPrompts, encode_prompted
 
@@ -187,7 +188,7 @@ class DCAR(Method):
         assert study is not None, "begin_training comes before the first loss"
         text_prompts, image_prompts = self.prompts()
         image = self.backbone.vision.encode(pixels, image_prompts)
-        rows: list[int] = batch.row.tolist()
+        rows = batch.rows
         weights = self._token_weights(study, rows, pixels, texts) if self.config.reweight else None
         text = self._adapted(texts, text_prompts, weights)
         scale, ids = self.backbone.logit_scale, study.caption[batch.row]
@@ -233,8 +234,9 @@ class DCAR(Method):
                 ids = tower.tokenize([texts[n] for n in fresh])
                 end = tower.end(ids)
                 ids = ids[:, : int(end.max()) + 1]
-                place = torch.arange(ids.shape[1], device=ids.device)
+                place = torch.arange(ids.shape[1])
                 content = (place > 0) & (place < end[:, None])
+                content = moved(content, pixels.device)
                 raw = (tower.token_features(ids) @ (image - study.blank)[:, :, None])[..., 0].abs()
                 made = token_weights(raw, content, self.config, self.backbone.logit_scale)
             for n, own, last in zip(fresh, made, end.tolist(), strict=True):
@@ -265,11 +267,11 @@ class DCAR(Method):
             features = self._adapted(list(number), prompts)
         else:
             features = self.caa(self._frozen(list(number)))
-        similarity = (image[:, None] * features[place.to(device)]).sum(dim=-1)
+        similarity = (image[:, None] * features[moved(place, device)]).sum(dim=-1)
         own = category_loss(
             self.backbone.logit_scale * similarity,
-            same.to(device),
-            there.to(device),
+            moved(same, device),
+            moved(there, device),
             self.config.alpha,
         )
         if self.config.cate_loss == "weighted-logsoftmax":

@@ -28,6 +28,7 @@ from methods.core import losses
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig, Training
 from methods.core.contract import Method, TaskInfo, TrainBatch
+from methods.core.device import moved
 from methods.core.shared_prefix import pack
 
 
@@ -188,9 +189,10 @@ class PromptCLIP(Method):
         table = torch.cat([words, prompts.to(words.dtype)], dim=1)
         # Column j of the sequence: word j before the place, then the prompts, then word j - m.
         place = end[:, None] if self.config.position == "after" else torch.ones_like(end)[:, None]
-        column = torch.arange(longest + 1 + m, device=ids.device)[None]
+        column = torch.arange(longest + 1 + m)[None]
         source = torch.where(column < place + m, longest + 1 + column - place, column - m)
         source = torch.where(column < place, column, source)
+        source = moved(source, table.device)
         sequence = table.gather(1, source[..., None].expand(-1, -1, table.shape[-1]))
         # Before the caption, each image has a beginning of its own; after it, all share the start.
         shared = m + 1 if self.config.position == "before" else 1

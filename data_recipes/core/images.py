@@ -132,7 +132,10 @@ def open_fully(data: bytes, source: str) -> tuple[Image.Image, str]:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB"), _ENDINGS.get(image.format or "", "img")
+            image.load()
+            # `convert` copies a picture that is RGB already: a sixth of a photo's decoding.
+            decoded = image if image.mode == "RGB" else image.convert("RGB")
+            return decoded, _ENDINGS.get(image.format or "", "img")
     except Exception as error:
         reason = _reason(data, error)
         raise ImageError(

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from methods.core.device import Precision, autocast
 from methods.core.frozen_texts import FrozenTexts
 from methods.core.text_tower import TextTower
 from methods.core.vision_tower import VisionTower
@@ -39,6 +40,9 @@ class BackboneSpec(BaseModel):
     pretrained: a hub tag of that model (needs a network or a filled cache).
     checkpoint: path of a local weights file (safetensors, or a torch file read weights-only).
     random_seed: random weights, for tests of shapes and speed.
+    precision: of the matrix products when images and plain texts are encoded once, frozen. Features
+        are float32 whatever it is, and scores are computed in float32. Prompts that are learned
+        follow `training.precision`.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -47,6 +51,7 @@ class BackboneSpec(BaseModel):
     pretrained: str | None = None
     checkpoint: str | None = None
     random_seed: int | None = Field(default=None, ge=0)
+    precision: Precision = "fp32"
 
     @model_validator(mode="after")
     def _one_source(self) -> BackboneSpec:
@@ -67,10 +72,11 @@ class BackboneSpec(BaseModel):
     @property
     def label(self) -> str:
         """Short name for tables."""
-        if self.random_seed is not None:
-            return f"{self.model}/random-{self.random_seed}"
         source = self.pretrained or (Path(self.checkpoint).stem if self.checkpoint else None)
-        return f"{self.model}/{source}" if source else self.model
+        if self.random_seed is not None:
+            source = f"random-{self.random_seed}"
+        half = None if self.precision == "fp32" else self.precision
+        return "/".join(part for part in (self.model, source, half) if part)
 
 
 class Backbone:
@@ -93,11 +99,13 @@ class Backbone:
         self.transform_name = transform_name
         self._tokenizer = tokenizer
         self.logit_scale = float(cast(Tensor, model.logit_scale).exp())
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled_shape: torch.Size | None = None
 
     @cached_property
     def text(self) -> TextTower:
         """The text tower, run from embeddings."""
-        return TextTower(self.model, self._tokenizer, self.spec.label)
+        return TextTower(self.model, self._tokenizer, self.spec.label, self.precision)
 
     @cached_property
     def text_features(self) -> FrozenTexts:
@@ -120,6 +128,11 @@ class Backbone:
         return self.spec.label
 
     @property
+    def precision(self) -> Precision:
+        """Of the matrix products in frozen encoding."""
+        return self.spec.precision
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device
@@ -128,12 +141,14 @@ class Backbone:
     def digest(self) -> str:
         """sha256 over names, shapes and bytes of all weights, and what is done with them.
 
-        That is the image transform and the model's configuration: the same weights with another
-        activation or tokenizer are another backbone.
+        That is the image transform, the model's configuration (the same weights with another
+        activation or tokenizer are another backbone) and a precision other than fp32.
         """
         config = open_clip.get_model_config(self.spec.model)  # the default's is in its transform's
         told = f"{self.transform_name}{json.dumps(config, sort_keys=True)}"
         sha = hashlib.sha256(told.encode())
+        if self.precision != "fp32":
+            sha.update(f"encoded in {self.precision}".encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -144,10 +159,25 @@ class Backbone:
         self.model.to(device)
         return self
 
+    def compile(self) -> Backbone:
+        """Run `encode_pixels` through torch.compile from now on; returns self.
+
+        One shape is compiled, that of the first batch (all but a dataset's last one have it);
+        others run as before. Rounding differs. It needs a compiler, and is meant for GPUs.
+        """
+        self._compiled = torch.compile(cast(Any, self.model).encode_image, dynamic=False)
+        self._compiled_shape = None
+        return self
+
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Transformed images (B, 3, H, W) -> unit-norm float32 features (B, D)."""
-        features = cast(Any, self.model).encode_image(pixels.to(self.device))
+        encode = cast(Any, self.model).encode_image
+        if self._compiled is not None:
+            self._compiled_shape = self._compiled_shape or pixels.shape
+            encode = self._compiled if pixels.shape == self._compiled_shape else encode
+        with autocast(self.device, self.precision):
+            features = encode(pixels.to(self.device))
         return nn.functional.normalize(features.float(), dim=-1)
 
 

@@ -42,7 +42,7 @@ class TrainBatch:
     target: (b,) row of `candidates` (classification), or the id of the row's target, by which
         false negatives are recognised (otherwise).
     weight: (b,) float32, 0 for padding rows.
-    row: (b,) int64, the rows' places in the `Lesson`.
+    row: (b,) int64, the rows' places in the `Lesson`; `rows` has them as numbers.
     image_id: (b,) int64, equal for rows with the same query image; -1 where there is none.
     epoch: number of passes over the lesson before this one.
     unlabelled, unlabelled_id: images of the whole training split, no text, `Method.unlabelled` of
@@ -59,6 +59,12 @@ class TrainBatch:
     epoch: int = 0
     unlabelled: Batch | None = None
     unlabelled_id: Tensor | None = None
+    known_rows: tuple[int, ...] | None = None
+
+    @property
+    def rows(self) -> list[int]:
+        """`row` as numbers; no GPU is asked where they came with the batch (`known_rows`)."""
+        return self.row.tolist() if self.known_rows is None else [*self.known_rows]
 
 
 @dataclass(frozen=True)

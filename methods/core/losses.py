@@ -77,7 +77,6 @@ def info_nce(
     own = torch.arange(len(query), device=query.device) + rank * len(query)
     logits = scale * query @ everyone.T
     same = target_id[:, None] == ids[None, :]
-    same[torch.arange(len(query), device=query.device), own] = False
-    barred = same | (weights == 0)[None, :]
-    barred[torch.arange(len(query), device=query.device), own] = False
+    others = torch.arange(len(ids), device=ids.device) != own[:, None]
+    barred = (same | (weights == 0)[None, :]) & others
     return cross_entropy(logits.masked_fill(barred, float("-inf")), own, weight)

@@ -12,6 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from methods.core.device import moved
+
 # Tokens of a chunk: larger ones run slower, as their tensors leave the caches and are mapped anew.
 CHUNK_TOKENS = 2048
 # With more rest tokens in all, activations are not kept for the gradient but computed again.
@@ -87,7 +89,7 @@ def plan(
         follows, before = (first, stop) == before, (first, stop)
         found.append((rows, *_chunk(first, stop, follows, rows, lengths, starts, owner)))
     back = torch.cat([rows[order] for rows, order, _ in found]).argsort()
-    return Plan(tuple(_to(chunk, device) for _, _, chunk in found), back.to(device))
+    return Plan(tuple(_to(chunk, device) for _, _, chunk in found), moved(back, device))
 
 
 def _cut(
@@ -196,14 +198,14 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
 def _to(chunk: Chunk, device: torch.device) -> Chunk:
     groups = tuple(
         Group(
-            None if group.owners is None else group.owners.to(device),
+            None if group.owners is None else moved(group.owners, device),
             group.longest,
             group.tokens,
-            None if group.slots is None else group.slots.to(device),
-            group.lengths.to(device),
+            None if group.slots is None else moved(group.slots, device),
+            moved(group.lengths, device),
         )
         for group in chunk.groups
     )
-    tokens = chunk.tokens if isinstance(chunk.tokens, slice) else chunk.tokens.to(device)
-    last = chunk.last.to(device)
+    tokens = chunk.tokens if isinstance(chunk.tokens, slice) else moved(chunk.tokens, device)
+    last = moved(chunk.last, device)
     return Chunk(chunk.first, chunk.stop, chunk.follows, tokens, last, groups)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from methods.core import prefix_chunks
+from methods.core.device import moved
 from methods.core.prefix_chunks import Chunk, Group
 
 SIGMOID_SCALE = 1.702  # of QuickGELU
@@ -43,7 +44,7 @@ class Packing:
     def to(self, device: torch.device) -> Packing:
         """On a device."""
         tensors = (self.order, self.back, self.position, self.lengths)
-        order, back, position, lengths = (t.to(device) for t in tensors)
+        order, back, position, lengths = (moved(t, device) for t in tensors)
         return Packing(order, back, self.sizes, position, lengths)
 
     def unpacked(self, prefix: Tensor, rests: Tensor, of: Tensor | None = None) -> Tensor:
@@ -103,7 +104,7 @@ def states_behind(
     """
     owners = None
     if of is not None and len(prefixes) > 1:
-        owners = tuple(of[packing.back.argsort()].tolist())
+        owners = tuple(moved(of, rests.device)[packing.back.argsort()].tolist())
     size = (len(prefixes), prefixes.shape[1])
     limit = prefix_chunks.CHUNK_TOKENS
     plan = prefix_chunks.plan(packing.sizes, owners, size, limit, rests.device)

@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from methods.core.device import Precision, autocast, moved
 from methods.core.shared_prefix import Packing, pack, shareable, states_behind
 
 # So many texts' token ids are kept (about 1 kB each): the next cell has the same texts.
@@ -33,11 +34,14 @@ class TextTower:
         ValueError: the tower is not causal or does not pool at the end-of-text token.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, name: str) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, name: str, precision: Precision = "fp32"
+    ) -> None:
         tower: Any = getattr(model, "text", model)
         self._tower = tower
         self._tokenizer = tokenizer
         self._ids: dict[str, Tensor] = {}
+        self._precision = precision
         pool = getattr(tower, "pool_type", None) or getattr(tower, "text_pool_type", None)
         mask = getattr(tower, "attn_mask", None)
         if pool not in ("argmax", "eos") or mask is None:
@@ -63,7 +67,7 @@ class TextTower:
         return cast(torch.device, self._tower.token_embedding.weight.device)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> token ids (N, context_length), int64, on the tower's device.
+        """Texts -> token ids (N, context_length), int64, on the host: lengths are read from them.
 
         Raises:
             ValueError: a text does not fit; the tokenizer would cut it silently.
@@ -82,8 +86,7 @@ class TextTower:
                 )
             self._ids |= zip(new, ids[:, : self.context_length], strict=True)
         rows = [self._ids[text] for text in texts]
-        found = torch.stack(rows) if rows else torch.zeros(0, self.context_length, dtype=torch.long)
-        return found.to(self.device)
+        return torch.stack(rows) if rows else torch.zeros(0, self.context_length, dtype=torch.long)
 
     def end(self, ids: Tensor) -> Tensor:
         """Position of the end-of-text token in each row: (N, L) ids -> (N,) int64."""
@@ -92,12 +95,13 @@ class TextTower:
         return torch.eq(ids, int(self._eos_id or 0)).int().argmax(dim=-1)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token ids (..., L) -> embeddings (..., L, width), without positions."""
-        return cast(Tensor, self._tower.token_embedding(ids))
+        """Token ids (..., L) -> embeddings (..., L, width) on the device, without positions."""
+        return cast(Tensor, self._tower.token_embedding(moved(ids, self.device)))
 
     def encode(self, embeddings: Tensor, end: Tensor, deep: Tensor | None = None) -> Tensor:
         """Embeddings (N, L, width) and end positions (N,) -> unit-norm features (N, D).
 
+        end: best on the host, where they are read without waiting for a GPU.
         deep: (J - 1, k, width), for layers 2 to J: before each of them the states at the positions
             1 to k, where the first layer's prompts stand, are replaced by these vectors.
 
@@ -108,8 +112,13 @@ class TextTower:
             return self._encode(embeddings, end, deep)
         order = end.argsort(stable=True)
         groups = order.tensor_split([int(len(order) * share) for share in GROUP_ENDS])
-        features = torch.cat([self._encode(embeddings[rows], end[rows], deep) for rows in groups])
-        return features[order.argsort()]
+        features = torch.cat(
+            [
+                self._encode(embeddings[moved(rows, embeddings.device)], end[rows], deep)
+                for rows in groups
+            ]
+        )
+        return features[moved(order.argsort(), features.device)]
 
     def encode_behind(
         self, prefix: Tensor, rests: Tensor, packing: Packing, of: Tensor | None = None
@@ -127,6 +136,7 @@ class TextTower:
             ValueError: several prefixes, and `of` does not say for every prompt which.
         """
         tower, count = self._tower, prefix.shape[-2]
+        packing = packing.to(self.device)
         if prefix.dim() == 3 and len(prefix) > 1:
             if of is None or of.shape != packing.lengths.shape:
                 raise ValueError(f"{len(prefix)} prefixes need `of`, one for each prompt")
@@ -148,7 +158,7 @@ class TextTower:
 
     def _encode(self, embeddings: Tensor, end: Tensor, deep: Tensor | None) -> Tensor:
         x = self._states(embeddings[:, : int(end.max()) + 1], deep)
-        return self._project(x[torch.arange(len(x), device=x.device), end])
+        return self._project(x[torch.arange(len(x), device=x.device), moved(end, x.device)])
 
     @torch.no_grad()
     def token_features(self, ids: Tensor) -> Tensor:
@@ -190,15 +200,16 @@ class TextTower:
         What all texts of a batch begin with, at least the start-of-text token, runs once.
         """
         features = []
-        for start in range(0, len(texts), batch_size):
-            ids = self.tokenize(texts[start : start + batch_size])
-            end = self.end(ids)
-            same = int((ids == ids[:1]).all(dim=0).cumprod(dim=0).sum())
-            shared = min(same, int(end.min()))
-            place = torch.arange(ids.shape[1], device=ids.device)
-            rests = ids[(place >= shared) & (place <= end[:, None])]
-            packing = pack((end + 1 - shared).tolist()).to(ids.device)
-            prefix = self.embed(ids[0, :shared])
-            found = self.encode_behind(prefix, self.embed(rests[packing.order]), packing)
-            features.append(found)
+        with autocast(self.device, self._precision):
+            for start in range(0, len(texts), batch_size):
+                ids = self.tokenize(texts[start : start + batch_size])
+                end = self.end(ids)
+                same = int((ids == ids[:1]).all(dim=0).cumprod(dim=0).sum())
+                shared = min(same, int(end.min()))
+                place = torch.arange(ids.shape[1])
+                rests = ids[(place >= shared) & (place <= end[:, None])]
+                packing = pack((end + 1 - shared).tolist())
+                prefix = self.embed(ids[0, :shared])
+                found = self.encode_behind(prefix, self.embed(rests[packing.order]), packing)
+                features.append(found)
         return torch.cat(features)

@@ -33,6 +33,7 @@ from methods.core import losses
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig, Training
 from methods.core.contract import Encoder, Lesson, Method, TaskInfo, TrainBatch
+from methods.core.device import moved
 from methods.instructcir import weights
 from methods.instructcir.contrast import instruction_loss
 from methods.instructcir.options import InstructCIRLiteConfig
@@ -283,11 +284,11 @@ class InstructCIRLite(Method):
 
     def _told(self, captions: Sequence[Sequence[str]], batch: TrainBatch) -> list[str]:
         """One caption of each row; which one turns with the epoch."""
-        return [captions[n][batch.epoch % len(captions[n])] for n in batch.row.tolist()]
+        return [captions[n][batch.epoch % len(captions[n])] for n in batch.rows]
 
     def _ids(self, captions: Sequence[str]) -> Tensor:
-        device = self.backbone.device
-        return torch.tensor([self._captions[caption] for caption in captions], device=device)
+        numbers = torch.tensor([self._captions[caption] for caption in captions])
+        return moved(numbers, self.backbone.device)
 
     def _anchor(self, read: Tensor, frozen: Tensor, weight: Tensor) -> Tensor:
         apart = 1 - (read * frozen).sum(dim=1)
@@ -302,8 +303,8 @@ class InstructCIRLite(Method):
         assert lesson is not None, "begin_training was not called"
         if not residual:
             return None
-        made = noisy(self._vision[0], states, batch.row, batch.epoch, self.config.anchor_noise)
-        rows, count = batch.row.tolist(), len(lesson.texts)
+        made = noisy(self._vision[0], states, batch.rows, batch.epoch, self.config.anchor_noise)
+        rows, count = batch.rows, len(lesson.texts)
         draws = [np.random.default_rng([batch.epoch, row, TEXTS]).integers(count) for row in rows]
         texts = [lesson.texts[draw] for draw in draws]
         return _MadeUp(made, texts, self._sum(self._frozen[self._ids(texts)], made, residual))

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods.core.device import moved
+
 IMAGE = "<image>"
 GALLERY = "<image>\n Describe this image in one word:"
 QUERY = '<image>Modify this image with "{caption}", desribe modified image in one word:'
@@ -67,7 +69,7 @@ class Words:
         width = max(len(ids) for ids, _ in found)
 
         def padded(rows: list[list[int]]) -> Tensor:
-            return torch.tensor([[0] * (width - len(r)) + r for r in rows], device=device)
+            return moved(torch.tensor([[0] * (width - len(r)) + r for r in rows]), device)
 
         mask = padded([[1] * len(ids) for ids, _ in found])
         own = None if self.text_length is None else padded([places for _, places in found])

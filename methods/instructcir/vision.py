@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from methods.core.backbone import Backbone
+from methods.core.device import moved
 from methods.instructcir import reading
 
 
@@ -73,17 +74,18 @@ def named(*parts: object) -> str:
     return hashlib.sha256(":".join(map(str, parts)).encode()).hexdigest()
 
 
-def noisy(vision: Vision, states: Tensor, rows: Tensor, epoch: int, spread: float) -> Tensor:
+def noisy(vision: Vision, states: Tensor, rows: Sequence[int], epoch: int, spread: float) -> Tensor:
     """Made-up pooled states (b, dim) around and between the real ones (b, dim).
 
     x -> m + u (x - m) + spread * s * n with u uniform in 0..1 and n normal, drawn for each (row,
     epoch); m and s are bias and scale of the tower's last norm, about the mean and spread of its
     states.
     """
-    norm = vision.model.vision_tower.post_layernorm
+    norm = vision.model.vision_tower.post_layernorm.to(states.device)
     middle, scale = norm.bias.to(states), norm.weight.abs().to(states)
-    draws = [np.random.default_rng([epoch, row]) for row in rows.tolist()]
-    share = torch.tensor([draw.random() for draw in draws]).to(states)[:, None]
+    draws = [np.random.default_rng([epoch, row]) for row in rows]
+    share = torch.tensor([draw.random() for draw in draws]).to(states.dtype)[:, None]
     noise = torch.tensor(np.stack([draw.standard_normal(vision.dim) for draw in draws]))
-    made: Tensor = middle + share * (states - middle) + spread * scale * noise.to(states)
+    share, noise = moved(share, states.device), moved(noise.to(states.dtype), states.device)
+    made: Tensor = middle + share * (states - middle) + spread * scale * noise
     return made

@@ -99,6 +99,7 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "data_root",
         "cache",
         "zero_stage",
+        "compile",
         "descriptions_file",
     }
 

@@ -70,6 +70,7 @@ OTHER: dict[str, list[Any]] = {
     "data_root": ["elsewhere"],
     "cache": ["elsewhere"],
     "zero_stage": [2],
+    "compile": [True],
 }
 
 

@@ -205,9 +205,6 @@ def test_once_asks_for_what_is_new_and_keeps_the_order() -> None:
         found = once.of([*names], encode([*names]))
         assert found[:, 0].tolist() == [float(ord(name)) for name in names]
     assert asked == [["a", "b", "c"], ["d"]]
-    empty = Once()
-    for _ in range(2):  # as on a rank that gets no features
-        assert empty.of(["a", "b"], lambda numbers: torch.empty(0, 3)).shape == (0, 3)
 
 
 def shuffled(part: RetrievalTask) -> RetrievalTask:

@@ -17,6 +17,7 @@ from bench.cell import run_cell
 from bench.features import view_features
 from bench.learn import learn, training_batches, training_pairs
 from bench.loaded import Data, Inputs
+from bench.preprocess import preprocess
 from bench.score import score
 from bench.train import Engine
 from bench.views import query_view, view_of
@@ -105,7 +106,8 @@ def test_views_are_crops_encoded_once_for_the_images_asked_for(
     pixels = features_module.crops(tiny_backbone.transform, 5, {i: [(2,)] for i in ids})
     for name in ids:
         (image,) = tiny_dataset.images([name])
-        expected = tiny_backbone.encode_pixels(pixels(name, image))
+        batch = preprocess(tiny_backbone.transform).pixels(pixels(name, image), "cpu")
+        expected = tiny_backbone.encode_pixels(batch)
         torch.testing.assert_close(found.at([name], [2]), expected)
     for first in range(4):
         for other in range(first):

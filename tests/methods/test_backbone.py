@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import open_clip
@@ -107,3 +108,44 @@ def test_openai_weights_with_plain_gelu_are_an_error_before_any_download() -> No
 def test_wrong_specs_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         BackboneSpec.model_validate(fields)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_close_and_another_backbone(precision: str) -> None:
+    spec = BackboneSpec.model_validate({"precision": precision})
+    whole, half = load_backbone(BackboneSpec()), load_backbone(spec)
+    assert half.digest != whole.digest and half.precision == precision
+    assert half.spec.label == f"openmoji-vit/{precision}" and whole.spec.label == "openmoji-vit"
+    pictures = [Image.new("RGB", (90, 50), colour) for colour in ("red", "blue", "white")]
+    pixels = torch.stack([whole.transform(picture) for picture in pictures])
+    texts = ["a farmer", "a woman farmer with dark skin tone", "a red car"]
+    for encode in (lambda b: b.encode_pixels(pixels), lambda b: b.text.encode_texts(texts)):
+        exact, rounded = encode(whole), encode(half)
+        assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+        torch.testing.assert_close(rounded.norm(dim=1), torch.ones(3))
+        assert float((exact * rounded).sum(dim=1).min()) > 0.99
+    assert all(p.dtype == torch.float32 for p in half.model.parameters())
+
+
+def test_frozen_encoding_has_the_backbones_precision_inside_any_autocast() -> None:
+    backbone = load_backbone(BackboneSpec())
+    pixels = backbone.transform(Image.new("RGB", (90, 50), "red"))[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = backbone.encode_pixels(pixels), backbone.text.encode_texts(["a farmer"])
+    assert torch.equal(inside[0], backbone.encode_pixels(pixels))
+    assert torch.equal(inside[1], backbone.text.encode_texts(["a farmer"]))
+
+
+@pytest.mark.slow
+def test_compiled_encoding_is_equal_up_to_rounding() -> None:
+    """Where there is a compiler; a batch of another size than the first runs as it is."""
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU, and there is none")
+    backbone, plain = load_backbone(BackboneSpec()).compile(), load_backbone(BackboneSpec())
+    pictures = [Image.new("RGB", (70, 70), (value, 90, 9)) for value in range(0, 250, 50)]
+    pixels = torch.stack([backbone.transform(picture) for picture in pictures])
+    for _ in range(2):
+        torch.testing.assert_close(
+            backbone.encode_pixels(pixels), plain.encode_pixels(pixels), rtol=0, atol=1e-5
+        )
+    assert torch.equal(backbone.encode_pixels(pixels[:2]), plain.encode_pixels(pixels[:2]))
