@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 import bench.learn
 import methods.core.device
 from bench.batches import deals
+from bench.clock import Clock
 from bench.score import score
 from bench.train import Engine
 from data_recipes.core.model import TaskKind
@@ -212,6 +213,7 @@ def steps_of(
         batch: Callable[..., Any],
         seed: int,
         engine: Engine,
+        clock: Clock,
     ) -> list[float]:
         optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=1e-3)
         method.train()

@@ -63,6 +63,4 @@ class FrozenTexts:
         return found
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        # Outside any autocast: what is remembered must not depend on who asked first.
-        with torch.autocast(self._backbone.device.type, enabled=False):
-            return self._backbone.text.encode_texts(texts)
+        return self._backbone.text.encode_texts(texts)

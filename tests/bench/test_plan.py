@@ -106,7 +106,15 @@ IDENTITY: dict[str, Any] = {
 RUNTIME: dict[str, list[Any]] = {
     "name": ["t"],
     "run": [
-        {"gangs": 3, "ranks_per_cell": 2, "threads_per_rank": 2, "gpu": False, "zero_stage": 1}
+        {
+            "gangs": 3,
+            "ranks_per_cell": 2,
+            "threads_per_rank": 2,
+            "gpu": False,
+            "zero_stage": 1,
+            "seeds_together": 2,
+            "compile": True,
+        }
     ],
 }
 
