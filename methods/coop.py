@@ -73,7 +73,7 @@ class CoOpConfig(MethodConfig):
 class _Layout:
     """N prompts as sources: a token id, or -1 - j for context vector j (of all classes' together).
 
-    prefix: (P,) what all prompts begin with, or (S, P) with of: (N,) which of these each does.
+    prefix: (P,) what all prompts begin with, or (S, P); of: then which of them each does.
     rests: (T,) what follows in each, packed. fixed: the rests are words alone.
     """
 
@@ -81,7 +81,7 @@ class _Layout:
     rests: Tensor
     fixed: bool
     packing: Packing
-    of: Tensor | None = None
+    of: tuple[int, ...] | None = None
 
 
 class CoOp(Method):
@@ -247,8 +247,7 @@ def _side_by_side(layouts: Sequence[_Layout], vectors: int) -> _Layout:
     rests = [_of(s, o.rests, vectors)[o.packing.order.argsort()] for s, o in enumerate(layouts)]
     lengths = [own.packing.lengths for own in layouts]
     packing = pack(torch.cat(lengths).tolist()).to(prefix.device)
-    places = torch.arange(len(layouts), device=prefix.device)
-    of = places.repeat_interleave(torch.tensor([len(n) for n in lengths], device=prefix.device))
+    of = tuple(number for number, own in enumerate(lengths) for _ in range(len(own)))
     fixed = all(own.fixed for own in layouts)
     return _Layout(prefix, torch.cat(rests)[packing.order], fixed, packing, of)
 

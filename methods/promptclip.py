@@ -198,9 +198,10 @@ class PromptCLIP(Method):
         shared = m + 1 if self.config.position == "before" else 1
         prefix = sequence[:, :shared] if shared > 1 else sequence[0, :1]
         own = (column >= shared) & (column <= end[:, None] + m)
-        packing = pack((end + m + 1 - shared).tolist()).to(ids.device)
-        of = torch.arange(len(ids), device=ids.device)
-        return tower.encode_behind(prefix, sequence[own][packing.order], packing, of)
+        packing = pack((end + m + 1 - shared).tolist())
+        # Places among all columns, found on the host: a mask would make it wait for a GPU.
+        places = moved(own.flatten().nonzero().flatten()[packing.order], table.device)
+        return tower.encode_behind(prefix, sequence.flatten(0, 1)[places], packing, range(len(ids)))
 
 
 def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:

@@ -32,7 +32,7 @@ class Packing:
 
     order: (T,) rows of the concatenated rests in their given order. back: (N,) given order of the
     sorted rests. sizes: (length, number of rests) ascending. position: (T,) place of each token
-    behind the prefix. lengths: (N,) in the given order.
+    behind the prefix. lengths: (N,) in the given order. given: the row of each sorted rest.
     """
 
     order: Tensor
@@ -40,21 +40,25 @@ class Packing:
     sizes: tuple[tuple[int, int], ...]
     position: Tensor
     lengths: Tensor
+    given: tuple[int, ...]
 
     def to(self, device: torch.device) -> Packing:
         """On a device."""
         tensors = (self.order, self.back, self.position, self.lengths)
         order, back, position, lengths = (moved(t, device) for t in tensors)
-        return Packing(order, back, self.sizes, position, lengths)
+        return Packing(order, back, self.sizes, position, lengths, self.given)
 
-    def unpacked(self, prefix: Tensor, rests: Tensor, of: Tensor | None = None) -> Tensor:
+    def unpacked(self, prefix: Tensor, rests: Tensor, of: Sequence[int] | None = None) -> Tensor:
         """Whole prompts (N, P + longest, width) in the given order, zeros behind their ends.
 
-        prefix: (P, width), or (G, P, width) with `of` (N,): which of them each prompt begins with.
+        prefix: (P, width), or (G, P, width) where `of` says which each begins with.
         """
         parts = torch.split(rests, [length for length, number in self.sizes for _ in range(number)])
         padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True)[self.back]
-        begins = prefix.expand(len(padded), -1, -1) if of is None else prefix[of]
+        if of is None:
+            begins = prefix.expand(len(padded), -1, -1)
+        else:
+            begins = prefix[moved(torch.tensor(of), prefix.device)]
         return torch.cat([begins, padded], dim=1)
 
 
@@ -74,6 +78,7 @@ def pack(lengths: Sequence[int]) -> Packing:
         sizes=tuple(zip(values.tolist(), numbers.tolist(), strict=True)),
         position=position,
         lengths=count,
+        given=tuple(rank.tolist()),
     )
 
 
@@ -95,16 +100,16 @@ def states_behind(
     prefixes: Tensor,
     rests: Tensor,
     packing: Packing,
-    of: Tensor | None = None,
+    of: Sequence[int] | None = None,
 ) -> Tensor:
     """States at the end-of-text positions of N prompts: (N, width), in the given order.
 
-    prefixes: (G, P, width), rests: (T, width) packed; both with positions added. of: (N,) int64,
+    prefixes: (G, P, width), rests: (T, width) packed; both with positions added. of: N numbers,
     the prefix of each prompt, in the given order; None where there is one.
     """
     owners = None
     if of is not None and len(prefixes) > 1:
-        owners = tuple(moved(of, rests.device)[packing.back.argsort()].tolist())
+        owners = tuple(of[row] for row in packing.given)
     size = (len(prefixes), prefixes.shape[1])
     limit = prefix_chunks.CHUNK_TOKENS
     plan = prefix_chunks.plan(packing.sizes, owners, size, limit, rests.device)

@@ -74,7 +74,7 @@ class TextTower:
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._ids]
         if len(self._ids) + len(new) > KEPT_TEXTS:
-            self._ids.clear()
+            self.forget()
             new = [*dict.fromkeys(texts)]
         if new:
             ids: Tensor = self._tokenizer(new, context_length=self.context_length + 1)
@@ -87,6 +87,10 @@ class TextTower:
             self._ids |= zip(new, ids[:, : self.context_length], strict=True)
         rows = [self._ids[text] for text in texts]
         return torch.stack(rows) if rows else torch.zeros(0, self.context_length, dtype=torch.long)
+
+    def forget(self) -> None:
+        """Give up the token ids that are kept."""
+        self._ids.clear()
 
     def end(self, ids: Tensor) -> Tensor:
         """Position of the end-of-text token in each row: (N, L) ids -> (N,) int64."""
@@ -121,11 +125,11 @@ class TextTower:
         return features[moved(order.argsort(), features.device)]
 
     def encode_behind(
-        self, prefix: Tensor, rests: Tensor, packing: Packing, of: Tensor | None = None
+        self, prefix: Tensor, rests: Tensor, packing: Packing, of: Sequence[int] | None = None
     ) -> Tensor:
         """Features (N, D), unit-norm, of N prompts that begin with the same P embeddings.
 
-        prefix: (P, width), with the start-of-text token; or (G, P, width), where `of` (N,) int64
+        prefix: (P, width), with the start-of-text token; or (G, P, width), where `of`, N numbers,
             says which of them each prompt begins with, in the given order.
         rests: (T, width), what follows in each prompt up to its end-of-text token, packed.
 
@@ -138,7 +142,7 @@ class TextTower:
         tower, count = self._tower, prefix.shape[-2]
         packing = packing.to(self.device)
         if prefix.dim() == 3 and len(prefix) > 1:
-            if of is None or of.shape != packing.lengths.shape:
+            if of is None or len(of) != len(packing.given):
                 raise ValueError(f"{len(prefix)} prefixes need `of`, one for each prompt")
         else:
             of = None

@@ -173,7 +173,7 @@ def test_several_prefixes_equal_one_call_for_each(
             expected[mine] = tower.encode_behind(prefix, flat, own)
     monkeypatch.setattr(prefix_chunks, "CHUNK_TOKENS", limit)
     packing = pack(lengths)
-    found = tower.encode_behind(prefixes, torch.cat(rests)[packing.order], packing, of)
+    found = tower.encode_behind(prefixes, torch.cat(rests)[packing.order], packing, of.tolist())
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     weight = torch.randn_like(found)
     ours = torch.autograd.grad((found * weight).sum(), [prefixes, *rests])
@@ -196,7 +196,7 @@ def test_words_that_need_no_gradient_change_nothing(tower: TextTower) -> None:
 def test_several_prefixes_need_to_know_whose_a_prompt_is(tiny_backbone: Backbone) -> None:
     tower = tiny_backbone.text
     prefixes, rests = torch.randn(2, 3, tower.width), torch.randn(4, tower.width)
-    for of in (None, torch.tensor([0])):
+    for of in (None, [0]):
         with pytest.raises(ValueError, match="2 prefixes need `of`, one for each prompt"):
             tower.encode_behind(prefixes, rests, pack([2, 2]), of)
 
@@ -214,10 +214,10 @@ def test_blocks_of_another_kind_run_whole(tiny_backbone: Backbone) -> None:
     found = tower.encode_behind(start, torch.cat(rests)[packing.order], packing)
     expected = whole(tower, [torch.cat([start, rest]) for rest in rests])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    of = torch.tensor([1, 0, 1])
+    of = [1, 0, 1]
     both = torch.stack([start, start.flip(0)])
     several = tower.encode_behind(both, torch.cat(rests)[packing.order], packing, of)
-    swapped = whole(tower, [torch.cat([both[g], rests[i]]) for i, g in enumerate(of.tolist())])
+    swapped = whole(tower, [torch.cat([both[g], rests[i]]) for i, g in enumerate(of)])
     torch.testing.assert_close(several, swapped, atol=1e-5, rtol=0)
 
 
