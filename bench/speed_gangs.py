@@ -36,7 +36,7 @@ from data_recipes.core.registry import recipe
 from results.store import RecordStore
 
 CELLS = 40
-STEPS = 20  # about a second
+STEPS = 40  # a second or two
 FITS = 3
 COLD = 2  # cells of a run that are not counted as warm
 LIMIT_S = 0.25
