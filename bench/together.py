@@ -8,7 +8,7 @@ a separate run up to rounding, which is why a study has to ask for it (`run: {se
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import cast
 
@@ -23,7 +23,8 @@ from bench.learn import Course, prepare
 from bench.learned import Learned, build_method, home_of
 from bench.loaded import Inputs
 from bench.train import Engine, ensure_process_group
-from bench.train_together import schedule, train_together
+from bench.train_together import dealt_out, schedule, train_together
+from bench.workers import Inline, Workers
 from data_recipes.core import strict_json
 from data_recipes.core.model import TaskKind
 from methods.core.contract import Method, text_given
@@ -86,13 +87,14 @@ def run_together(cells: Sequence[Cell], engine: Engine | None = None) -> list[Ce
     for number, (_, course) in enumerate(pupils):
         like.setdefault(schedule(first.training, course), []).append(number)
     results: list[CellResult | None] = [None] * len(cells)
-    for numbers in like.values():
-        if len(numbers) > 1:
-            own = [cells[n] for n in numbers]
-            done = _pass(own, [pupils[n] for n in numbers], inputs, clock)
-            for number, result in zip(numbers, done, strict=True):
-                results[number] = result
-        clock = Clock()
+    with nullcontext(Inline()) if engine.device.startswith("cuda") else Workers() as workers:
+        for numbers in like.values():
+            if len(numbers) > 1:
+                own = [cells[n] for n in numbers]
+                done = _pass(own, [pupils[n] for n in numbers], inputs, clock, workers)
+                for number, result in zip(numbers, done, strict=True):
+                    results[number] = result
+            clock = Clock()
     return results
 
 
@@ -143,6 +145,7 @@ def _pass(
     pupils: Sequence[tuple[Method, Course]],
     inputs: Inputs,
     clock: Clock,
+    workers: Inline,
 ) -> list[CellResult | None]:
     """The results of cells with equal schedules."""
     training = cells[0].training
@@ -150,7 +153,7 @@ def _pass(
     methods = [method for method, _ in pupils]
     courses = [course for _, course in pupils]
     seeds = [cell.seed for cell in cells]
-    curves = train_together(methods, training, courses, seeds, inputs.engine, clock)
+    curves = train_together(methods, training, courses, seeds, inputs.engine, clock, workers)
     said = f"trained with {len(cells) - 1} other seed(s) in one pass: equal up to rounding"
     found = []
     for method, course, curve in zip(methods, courses, curves, strict=True):
@@ -159,7 +162,8 @@ def _pass(
         found.append(Learned(method, curve, [*course.notes, said], facts))
     results: list[CellResult | None] = []
     sound = [bool(np.isfinite(curve).all()) for curve in curves]
-    with _texts_shared([one.method for one, fine in zip(found, sound, strict=True) if fine]):
+    scored = [one.method for one, fine in zip(found, sound, strict=True) if fine]
+    with _texts_shared(scored, workers):
         for cell, one, fine in zip(cells, found, sound, strict=True):
             results.append(_scored(cell, one, inputs, clock) if fine else None)
     seconds = {phase: total / len(cells) for phase, total in clock.seconds.items()}
@@ -177,7 +181,7 @@ def _scored(cell: Cell, found: Learned, inputs: Inputs, clock: Clock) -> CellRes
 
 
 @contextmanager
-def _texts_shared(methods: Sequence[Method]) -> Iterator[None]:
+def _texts_shared(methods: Sequence[Method], workers: Inline) -> Iterator[None]:
     """Within, what one of the methods is asked to encode is encoded for all at once, and once.
 
     A class list is one thing (a class-specific context takes it whole); other texts are encoded one
@@ -189,8 +193,13 @@ def _texts_shared(methods: Sequence[Method]) -> Iterator[None]:
 
     def encoded(texts: tuple[str, ...]) -> Tensor | None:
         """Features (S, N, D)."""
-        found = kind.texts_together(methods, [texts] * len(methods))
-        return None if found is None else torch.stack(found)
+
+        def part(own: slice) -> list[Tensor] | None:
+            return kind.texts_together(methods[own], [texts] * len(methods[own]))
+
+        parts = dealt_out(part, len(methods), workers)
+        found = [features for part in parts for features in part or ()]
+        return torch.stack(found) if found else None
 
     def all_of(texts: tuple[str, ...]) -> Tensor | None:
         if methods[0].task.kind == "classification":

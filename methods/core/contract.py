@@ -195,7 +195,9 @@ class Method(nn.Module, ABC):
     def together(cls, methods: Sequence[Method], batches: Sequence[TrainBatch]) -> Tensor:
         """Losses (S,) of S methods, each on its own batch; a gradient reaches one method alone.
 
-        As it stands here, texts are encoded in one pass and the rest is each method's own.
+        As it stands here, texts are encoded in one pass and the rest is each method's own. On a CPU
+        each thread calls it with its share of the methods: nothing may be written that they share,
+        and torch's generator gives its numbers in no order.
         """
         asked = [b.queries.texts or b.candidates.texts or () for b in batches]
         features = cls.texts_together(methods, asked) or []

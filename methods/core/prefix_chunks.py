@@ -14,8 +14,10 @@ from torch import Tensor
 
 from methods.core.device import moved
 
-# Tokens of a chunk: larger ones run slower, as their tensors leave the caches and are mapped anew.
+# A chunk's tokens: larger ones run slower, as their tensors leave the caches and are mapped anew.
+# A narrow tower takes more: so many values of width (measured at width 128 and 512).
 CHUNK_TOKENS = 2048
+CHUNK_VALUES = 4096 * 128
 # With more rest tokens in all, activations are not kept for the gradient but computed again.
 KEPT_TOKENS = 12288
 # Tokens from which rests of one length form a group of their own; fewer are padded together.
@@ -63,6 +65,11 @@ class Plan:
 
     chunks: tuple[Chunk, ...]
     back: Tensor
+
+
+def chunk_tokens(width: int) -> int:
+    """Most tokens of a chunk in a tower of this width."""
+    return max(CHUNK_TOKENS, CHUNK_VALUES // width)
 
 
 @lru_cache(maxsize=32)

@@ -111,7 +111,7 @@ def states_behind(
     if of is not None and len(prefixes) > 1:
         owners = tuple(of[row] for row in packing.given)
     size = (len(prefixes), prefixes.shape[1])
-    limit = prefix_chunks.CHUNK_TOKENS
+    limit = prefix_chunks.chunk_tokens(prefixes.shape[-1])
     plan = prefix_chunks.plan(packing.sizes, owners, size, limit, rests.device)
     again = len(rests) > prefix_chunks.KEPT_TOKENS
     found, keys = [], list[Tensor]()

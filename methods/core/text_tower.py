@@ -72,9 +72,10 @@ class TextTower:
         Raises:
             ValueError: a text does not fit; the tokenizer would cut it silently.
         """
-        new = [text for text in dict.fromkeys(texts) if text not in self._ids]
-        if len(self._ids) + len(new) > KEPT_TEXTS:
-            self.forget()
+        kept = self._ids  # another thread may forget it meanwhile
+        new = [text for text in dict.fromkeys(texts) if text not in kept]
+        if len(kept) + len(new) > KEPT_TEXTS:
+            kept = self._ids = {}
             new = [*dict.fromkeys(texts)]
         if new:
             ids: Tensor = self._tokenizer(new, context_length=self.context_length + 1)
@@ -84,13 +85,13 @@ class TextTower:
                 raise ValueError(
                     f"text of more than {self.context_length} tokens: {text[:80]!r}...; shorten it"
                 )
-            self._ids |= zip(new, ids[:, : self.context_length], strict=True)
-        rows = [self._ids[text] for text in texts]
+            kept.update(zip(new, ids[:, : self.context_length], strict=True))
+        rows = [kept[text] for text in texts]
         return torch.stack(rows) if rows else torch.zeros(0, self.context_length, dtype=torch.long)
 
     def forget(self) -> None:
         """Give up the token ids that are kept."""
-        self._ids.clear()
+        self._ids = {}
 
     def end(self, ids: Tensor) -> Tensor:
         """Position of the end-of-text token in each row: (N, L) ids -> (N,) int64."""

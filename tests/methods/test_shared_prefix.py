@@ -137,7 +137,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, kept: int) -> No
         return features, torch.autograd.grad(features[:, 0].sum(), [start, *rests])
 
     features, gradients = run()
-    monkeypatch.setattr(prefix_chunks, "CHUNK_TOKENS", 10)  # the longest rest is longer
+    monkeypatch.setattr(prefix_chunks, "chunk_tokens", lambda _: 10)  # the longest rest is longer
     monkeypatch.setattr(prefix_chunks, "KEPT_TOKENS", kept)  # 0: computed again for the gradient
     chunked, again = run()
     torch.testing.assert_close(chunked, features)
@@ -171,7 +171,7 @@ def test_several_prefixes_equal_one_call_for_each(
             own = pack([lengths[row] for row in mine])
             flat = torch.cat([rests[row] for row in mine])[own.order]
             expected[mine] = tower.encode_behind(prefix, flat, own)
-    monkeypatch.setattr(prefix_chunks, "CHUNK_TOKENS", limit)
+    monkeypatch.setattr(prefix_chunks, "chunk_tokens", lambda _: limit)
     packing = pack(lengths)
     found = tower.encode_behind(prefixes, torch.cat(rests)[packing.order], packing, of.tolist())
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
