@@ -13,36 +13,42 @@ from torch import Tensor
 
 NOTHING = torch.iinfo(torch.int64).min
 _LOW = 2**32 - 1
+_LEAST = torch.finfo(torch.float32).min  # above -infinity, which is no candidate
 
 
 class Best:
     """The running best `k` of each of `rows` queries.
 
-    bound: (rows,) what a later candidate must exceed; -infinity while fewer than k are known.
+    bar: (rows,) similarities that k candidates of the row are known to reach, -infinity to begin
+    with; each `Best` of the same rows that shares it raises it.
     """
 
-    def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        self.k = k
+    def __init__(self, k: int, bar: Tensor) -> None:
+        rows, device = len(bar), bar.device
+        self.k, self._bar = k, bar
         self.keys = torch.full((rows, k), NOTHING, device=device)
-        self.bound = torch.full((rows,), float("-inf"), device=device)
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._own = torch.full((rows,), _LEAST, device=device)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # rows, slots, keys
         self._count = torch.zeros(rows, dtype=torch.int64, device=device)
 
-    def start(self, first: int, values: Tensor) -> None:
-        """Take all columns (rows, w) from `first` on; -infinity is no candidate."""
-        columns = torch.arange(first, first + values.shape[1], device=values.device)
-        self.merge(_keys(values, columns).masked_fill_(values == float("-inf"), NOTHING))
-
     def floor(self) -> Tensor:
-        """(rows,) the least similarity above the bound."""
-        return torch.nextafter(self.bound, torch.full_like(self.bound, float("inf")))
+        """(rows,) the least similarity of a later candidate that may be among the best."""
+        return torch.maximum(self._own, self._bar)
+
+    def start(self, values: Tensor) -> None:
+        """Raise the bar by some candidates (rows, w), which are still to be added."""
+        if values.shape[1] >= self.k:
+            self._raise(_largest(values, self.k).amin(dim=1))
 
     def add(self, rows: Tensor, columns: Tensor, values: Tensor) -> None:
         """Later candidates (n,) of some rows, by row."""
-        kept = values > self.bound[rows]
-        rows, columns, values = rows[kept], columns[kept], values[kept]
-        self._waiting.append((rows, _keys(values, columns)))
-        self._count += torch.bincount(rows, minlength=len(self._count))
+        kept = (values >= self.floor().index_select(0, rows)).nonzero()[:, 0]
+        rows, columns, values = (part.index_select(0, kept) for part in (rows, columns, values))
+        several = torch.bincount(rows, minlength=len(self._count))
+        shift = self._count - (several.cumsum(0) - several)
+        slots = torch.arange(len(rows), device=rows.device) + shift.index_select(0, rows)
+        self._waiting.append((rows, slots, _keys(values, columns)))
+        self._count += several
         if int(self._count.max()) > 4 * self.k or int(self._count.sum()) > self.k * len(self.keys):
             self.settle()
 
@@ -50,12 +56,7 @@ class Best:
         """Merge what waits."""
         widest = int(self._count.max())
         if widest:
-            rows = torch.cat([rows for rows, _ in self._waiting])
-            keys = torch.cat([keys for _, keys in self._waiting])
-            order = rows.argsort(stable=True)
-            rows, keys = rows[order], keys[order]
-            first = self._count.cumsum(0) - self._count
-            slots = torch.arange(len(rows), device=rows.device) - first[rows]
+            rows, slots, keys = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
             table = torch.full((len(self.keys), widest), NOTHING, device=rows.device)
             table[rows, slots] = keys
             self.merge(table)
@@ -68,7 +69,13 @@ class Best:
         last = self.keys.amin(dim=1)
         bits = (last >> 32).to(torch.int32)
         bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-        self.bound = bits.view(torch.float32).masked_fill(last == NOTHING, float("-inf"))
+        known = bits.view(torch.float32).masked_fill(last == NOTHING, float("-inf"))
+        self._own = torch.nextafter(known, torch.full_like(known, float("inf")))
+        self._raise(known)
+
+    def _raise(self, known: Tensor) -> None:
+        """Another thread's raise may be lost: the bar is then lower, and only time is."""
+        torch.maximum(self._bar, known, out=self._bar)
 
     def columns(self) -> Tensor:
         """The columns (rows, k) of the best, best first, -1 where there is none."""
@@ -76,11 +83,12 @@ class Best:
         return torch.where(keys == NOTHING, -1, _LOW - (keys & _LOW))
 
 
-def _largest(keys: Tensor, k: int) -> Tensor:
+def _largest(values: Tensor, k: int) -> Tensor:
     """The `k` largest of each row, in any order; numpy is several times as fast on a CPU."""
-    if keys.device.type != "cpu":
-        return keys.topk(k, dim=1).values
-    return torch.from_numpy(np.partition(keys.numpy(), keys.shape[1] - k, axis=1)[:, -k:].copy())
+    if values.device.type != "cpu":
+        return values.topk(k, dim=1).values
+    found = np.partition(values.numpy(), values.shape[1] - k, axis=1)
+    return torch.from_numpy(found[:, -k:].copy())
 
 
 def ordered(values: Tensor) -> Tensor:

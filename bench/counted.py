@@ -21,6 +21,7 @@ from bench.tiles import LEAST, Block
 from bench.workers import Inline
 
 GLANCE = 256  # columns that tell how many candidates reach a threshold
+START = 2_048  # columns whose k-th best bounds the first k
 TURN = 1 / 48  # of the candidates taken out of a row cost what counting all of it once does
 WAITING = 2_000_000  # candidates taken out before they are counted
 _NONE = float("-inf")
@@ -75,10 +76,11 @@ def counted(
     own = torch.cat(workers.map(lambda r: block.at(r, relevant[r : r + LEAST]), firsts))
     for _ in range(3):
         thresholds = _Thresholds.of(own, pooled)
+        bar = torch.full_like(thresholds.values[:, 0], _NONE, dtype=torch.float32)
         edges = iter(block.edges)  # each worker takes the next one
 
-        def work(_: int, thresholds: _Thresholds = thresholds) -> _Pass:
-            one = _Pass(block, named, thresholds, relevant, want)
+        def work(_: int, thresholds: _Thresholds = thresholds, bar: Tensor = bar) -> _Pass:
+            one = _Pass(block, named, thresholds, want, bar)
             for low, high in edges:  # noqa: B023  # all of this turn's workers share them
                 one.take(low, high)
             one.settle()
@@ -86,22 +88,24 @@ def counted(
 
         passes = workers.map(work, range(min(workers.count, len(block.edges))))
         one = _together(passes)
-        if torch.equal(one.seen, own):
+        if torch.equal(one.seen.values, own):
             break
-        own = one.seen  # the product depends on its shape after all: its tiles decide
+        own = one.seen.values  # the product depends on its shape after all: its tiles decide
     else:
         raise ArithmeticError("the product of the same features changes from one time to the next")
     credit = _tensor(named.credit, device)
     subset = subset_first = None
-    if one.members is not None and one.subset is not None:
+    if one.members is not None and named.subset is not None:
+        members = one.members.values
         inside = _Thresholds.of(own, _tensor(named.inside, device))
         reach, above = torch.zeros_like(relevant), torch.zeros_like(relevant)
         for turn in inside.turns(inside.values > _NONE, want):
-            turn.count(one.members, reach, above)
+            turn.count(members, reach, above)
         subset = inside.ranked(reach, above, credit)
         if want.subset_k:
-            order = one.members.sort(dim=1, descending=True, stable=True).indices
-            subset_first = one.subset.gather(1, order)[:, : want.subset_k]
+            order = members.sort(dim=1, descending=True, stable=True).indices
+            rows = _tensor(named.subset, device)
+            subset_first = rows.gather(1, order)[:, : want.subset_k]
     whole = one.thresholds.ranked(one.reach, one.above, credit)
     return Counted(whole, subset, one.best.columns() if one.best else None, subset_first)
 
@@ -178,46 +182,42 @@ class _Thresholds:
 class _Pass:
     """Some tiles of a block, in order.
 
-    seen: (b, R) the relevant candidates' similarities as the tiles have them. subset, members:
-    (b, S) the subset's candidate rows and similarities, or None. reach, above: (b, R) candidates
-    that reach and exceed each threshold.
+    seen: the relevant candidates' similarities as the tiles have them. members: those of the
+    subset's candidates, or None. reach, above: (b, R) candidates that reach and exceed each
+    threshold.
     """
 
     def __init__(
-        self, block: Block, named: Named, thresholds: _Thresholds, relevant: Tensor, want: Want
+        self, block: Block, named: Named, thresholds: _Thresholds, want: Want, bar: Tensor
     ) -> None:
-        device = relevant.device
-        self.block, self.want, self.thresholds, self.relevant = block, want, thresholds, relevant
-        self.reach, self.above = torch.zeros_like(relevant), torch.zeros_like(relevant)
-        self.seen = torch.full_like(thresholds.values, _NONE)
-        self.best = Best(len(relevant), want.k, device) if want.k else None
-        self.subset = self.members = None
-        if named.subset is not None:
-            self.subset = _tensor(named.subset, device)
-            self.members = thresholds.values.new_full(self.subset.shape, _NONE)
+        values, order = thresholds.values, thresholds.order
+        device = values.device
+        self.block, self.want, self.thresholds = block, want, thresholds
+        self.reach, self.above = torch.zeros_like(order), torch.zeros_like(order)
+        self.seen = _Table(named.relevant, values)
+        self.members = None if named.subset is None else _Table(named.subset, values)
+        self.best = Best(want.k, bar) if want.k else None
         self._barred = _Placed(named.barred, device)
         self._gallery = _Placed(named.gallery, device)
         self._bounded = _tensor(named.own, device) if named.own.any() else None
         self._few: Tensor | None = None  # (b, R) thresholds that few candidates reach
         self._turns: list[_Turn] = []  # for the thresholds that many reach
-        self._low = torch.full_like(thresholds.values[:, 0], float("inf"))  # the least of few
+        self._low = torch.full_like(values[:, 0], float("inf"))  # the least of few
         self._counts = False  # whether there is one
         self._waiting: list[Tensor] = []
 
     def take(self, low: int, high: int) -> None:
         """Look at the tile of candidates `low` to `high`; later tiles have later candidates."""
         tile = self.block.tile(low, high)
-        _collect(self.seen, self.relevant, low, tile)
-        if self.members is not None and self.subset is not None:
-            _collect(self.members, self.subset, low, tile)
+        self.seen.collect(low, tile)
+        if self.members is not None:
+            self.members.collect(low, tile)
         values = self._allowed(low, tile)
-        listed = self.best
         if self._few is None:
             self._few = self._sort_thresholds(values)
             if self.best is not None:
-                self.best.start(low, values)
-                listed = None
-        self._take_out(low, values, listed)
+                self.best.start(values[:, :START])
+        self._take_out(low, values)
         for turn in self._turns:
             turn.count(values, self.reach, self.above)
 
@@ -261,15 +261,15 @@ class _Pass:
         self._low = thresholds.masked_fill(~few, float("inf")).amin(dim=1)
         return few
 
-    def _take_out(self, low: int, values: Tensor, best: Best | None) -> None:
+    def _take_out(self, low: int, values: Tensor) -> None:
         """Take out what reaches a threshold that few reach, or may be among the first k."""
+        best = self.best
         if best is None and not self._counts:
             return
         floor = self._low if best is None else torch.minimum(self._low, best.floor())
-        rows, columns = at_least(values, floor)
-        found = values[rows, columns]
-        counts = found >= self._low[rows]
-        self._waiting.append((rows[counts] << 32) + ordered(found[counts]))
+        rows, columns, found = at_least(values, floor)
+        counts = found >= self._low.index_select(0, rows)
+        self._waiting.append(((rows << 32) + ordered(found)).masked_select(counts))
         if sum(map(len, self._waiting)) > WAITING:
             self._count_waiting()
         if best is not None:
@@ -294,9 +294,9 @@ def _together(passes: list[_Pass]) -> _Pass:
     for other in others:
         first.reach += other.reach
         first.above += other.above
-        first.seen = torch.maximum(first.seen, other.seen)
+        first.seen.join(other.seen)
         if first.members is not None and other.members is not None:
-            first.members = torch.maximum(first.members, other.members)
+            first.members.join(other.members)
         if first.best is not None and other.best is not None:
             first.best.merge(other.best.keys)
     return first
@@ -306,23 +306,41 @@ class _Placed:
     """(query row, candidate row) pairs, found by candidate."""
 
     def __init__(self, pairs: Pairs, device: torch.device) -> None:
-        order = np.argsort(pairs.columns, kind="stable")
-        self._columns = pairs.columns[order]
-        self._rows = _tensor(pairs.rows[order], device)
+        self.order = np.argsort(pairs.columns, kind="stable")
+        self._columns = pairs.columns[self.order]
+        self._rows = _tensor(pairs.rows[self.order], device)
         self._placed = _tensor(self._columns, device)
+
+    def within(self, start: int, stop: int) -> slice:
+        """The pairs with candidates start to stop."""
+        low, high = np.searchsorted(self._columns, [start, stop])
+        return slice(int(low), int(high))
 
     def between(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Rows and columns, counted from `start`, of the pairs with candidates start to stop."""
-        low, high = np.searchsorted(self._columns, [start, stop])
-        return self._rows[low:high], self._placed[low:high] - start
+        here = self.within(start, stop)
+        return self._rows[here], self._placed[here] - start
 
 
-def _collect(into: Tensor, columns: Tensor, start: int, tile: Tensor) -> None:
-    """Copy the tile's similarities with the candidates `columns` (b, R) that it holds."""
-    places = columns - start
-    here = (places >= 0) & (places < tile.shape[1]) & (columns >= 0)
-    found = tile.gather(1, places.clamp(0, tile.shape[1] - 1))
-    into.copy_(torch.where(here, found, into))
+class _Table:
+    """A table (b, R) of candidate rows, -1 as padding, and their similarities `values`."""
+
+    def __init__(self, columns: np.ndarray, like: Tensor) -> None:
+        rows, slots = (columns >= 0).nonzero()
+        self._placed = _Placed(Pairs(rows, columns[rows, slots]), like.device)
+        self._slots = _tensor(slots[self._placed.order], like.device)
+        self.values = like.new_full(columns.shape, _NONE)
+
+    def collect(self, start: int, tile: Tensor) -> None:
+        """Copy what the tile of candidates from `start` on holds of them."""
+        stop = start + tile.shape[1]
+        rows, columns = self._placed.between(start, stop)
+        slots = self._slots[self._placed.within(start, stop)]
+        self.values[rows, slots] = tile[rows, columns]
+
+    def join(self, other: _Table) -> None:
+        """Take what `other` has from other tiles."""
+        self.values = torch.maximum(self.values, other.values)
 
 
 def _tensor(values: np.ndarray, device: torch.device) -> Tensor:

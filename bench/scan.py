@@ -15,16 +15,23 @@ from torch import Tensor
 LANES = 255  # words of bytes 0 and 1 whose sum does not run over
 
 
-def at_least(values: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns (n,) of the `values` (b, w) that reach their row's `floor` (b,), by row."""
+def at_least(values: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and values (n,) of what in `values` (b, w) reaches its row's `floor` (b,).
+
+    They come by row.
+    """
     if values.device.type != "cpu":
         rows, columns = (values >= floor[:, None]).nonzero(as_tuple=True)
-        return rows, columns
+        return rows, columns, values[rows, columns]
     mask = _compared(np.greater_equal, values.numpy(), floor.numpy())
-    words = np.flatnonzero(mask.reshape(-1).view(np.uint64))
-    hit, lane = mask.reshape(-1, 8)[words].nonzero()
-    found = np.divmod(words[hit] * 8 + lane, mask.shape[1])
-    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+    bytes8 = mask.reshape(-1).view(np.uint64)
+    words = np.flatnonzero(bytes8 != 0)
+    lanes = np.flatnonzero(bytes8[words].view(np.bool_))
+    places = words[lanes >> 3] * 8 + (lanes & 7)
+    row = places // mask.shape[1]
+    column = places - row * mask.shape[1]
+    found = values.numpy()[row, column]
+    return torch.from_numpy(row), torch.from_numpy(column), torch.from_numpy(found)
 
 
 def count(values: Tensor, least: Tensor, strict: bool = False) -> Tensor:

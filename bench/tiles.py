@@ -9,6 +9,7 @@ and 128 columns on, a similarity's bits depend on its two vectors alone.)
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,10 +18,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bench.workers import Workers
+
 LEAST = 256
-TILE_VALUES = 1_000_000  # similarities in a tile: 4 MB, still cached when they are compared
+TILE_VALUES = 4_000_000  # similarities in a tile: long rows are compared faster than short ones
+SHARE = 1_000_000  # similarities of a block that is there whole in a tile, for threads to share it
 ROWS = 1_024  # queries in a block; fewer make the product slower
 _NAMED = 4_096  # columns in a product of what queries name
+_PART = 8_000_000  # numbers that a thread squares at a time
 _LARGEST = 1e37  # far below float32's largest number
 
 
@@ -54,7 +59,7 @@ class Whole:
 
     def __init__(self, start: int, stop: int, values: Tensor) -> None:
         self.start, self.stop, self.values = start, stop, values
-        self.edges = _edges(values.shape[1], max(1, TILE_VALUES // len(values)))
+        self.edges = _edges(values.shape[1], max(1, SHARE // len(values)))
 
     def at(self, first: int, columns: Tensor) -> Tensor:
         """See `Block`."""
@@ -117,7 +122,7 @@ def products(queries: Tensor, gallery: Tensor, tile_values: int) -> Iterator[Pro
     count = len(gallery)
     rows = min(len(queries), ROWS, max(1, tile_values // min(count, LEAST)))
     rows = -(-len(queries) // -(-len(queries) // rows))  # equal blocks
-    edges = _edges(count, max(2 * LEAST, tile_values // max(rows, LEAST)))
+    edges = _edges(count, max(2 * LEAST, tile_values // max(rows, LEAST)), torch.get_num_threads())
     filled, room = _filled(gallery), threading.local()
     for start in range(0, len(queries), rows):
         stop = min(start + rows, len(queries))
@@ -136,17 +141,23 @@ def wholes(
 
 def surely_finite(queries: Tensor, gallery: Tensor) -> bool:
     """Whether no inner product can overflow: |q . c| is at most |q| |c| (False: look at each)."""
-    return bool(_squares(queries).sqrt() * _squares(gallery).sqrt() < _LARGEST)
+    return math.sqrt(_squares(queries)) * math.sqrt(_squares(gallery)) < _LARGEST
 
 
-def _squares(rows: Tensor) -> Tensor:
-    flat = rows.contiguous().view(-1)
-    return torch.dot(flat, flat)
+def _squares(rows: Tensor) -> float:
+    parts = rows.contiguous().view(-1).chunk(-(-rows.numel() // _PART) or 1)
+    if len(parts) == 1 or rows.device.type != "cpu":
+        return sum(float(torch.dot(part, part)) for part in parts)
+    with Workers() as workers:
+        return sum(workers.map(lambda part: float(torch.dot(part, part)), parts))
 
 
-def _edges(count: int, width: int) -> list[tuple[int, int]]:
-    """Tiles of about equal width, at most `width`."""
+def _edges(count: int, width: int, threads: int = 1) -> list[tuple[int, int]]:
+    """Tiles of about equal width, at most `width`; if several, as many for each thread."""
     parts = -(-count // width)
+    shared = -(-parts // threads) * threads
+    if parts > 1 and count // shared >= 2 * LEAST:
+        parts = shared
     edges = [count * part // parts for part in range(parts + 1)]
     return list(pairwise(edges))
 
