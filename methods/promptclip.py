@@ -142,31 +142,39 @@ class PromptCLIP(Method):
         return self._read(self._prompts(images), texts)
 
     def loss(self, batch: TrainBatch) -> Tensor:
-        """L_ret + lambda * L_aux; this rank's share of the losses of the whole batch."""
+        """L_ret + lambda * L_aux; this rank's share of the losses of the whole batch.
+
+        The queries of both go through the text tower in one pass: fewer and larger products.
+        """
+        config, scale = self.config, self.backbone.logit_scale
+        read: list[tuple[Tensor, list[str]]] = []
+        if config.retrieval:
+            assert batch.queries.images is not None and batch.queries.texts is not None
+            read.append((batch.queries.images, [*batch.queries.texts]))
+        if config.aux != "none":
+            images, ids, weight = self._auxiliary(batch)
+            read.append((images, [""] * len(images)))
+        prompts = [self._prompts(images) for images, _ in read]
+        made = self._read(torch.cat(prompts), [text for _, texts in read for text in texts])
+        parts = [*torch.split(made, [len(texts) for _, texts in read])]
         total = batch.weight.new_zeros(())
-        if self.config.retrieval:
-            total = total + self._retrieval(batch)
-        if self.config.aux != "none":
-            total = total + self.config.aux_weight * self._auxiliary(batch)
+        if config.retrieval:  # equal targets are no negatives
+            target = self.candidate(batch.candidates)
+            total = total + losses.info_nce(parts[0], target, batch.target, batch.weight, scale)
+        if config.aux != "none":
+            alone = losses.info_nce(parts[-1], images, ids, weight, scale)
+            total = total + config.aux_weight * alone
         return total
 
-    def _retrieval(self, batch: TrainBatch) -> Tensor:
-        """L_ret: each query finds its target among the batch's; equal targets are no negatives."""
-        query, target = self.query(batch.queries), self.candidate(batch.candidates)
-        scale = self.backbone.logit_scale
-        return losses.info_nce(query, target, batch.target, batch.weight, scale)
-
-    def _auxiliary(self, batch: TrainBatch) -> Tensor:
-        """L_aux: each image, with an empty text, finds itself among the batch's."""
+    def _auxiliary(self, batch: TrainBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (n, D) that find themselves among the batch's, their ids and weights (n,)."""
         source, ids, weight = batch.queries, batch.image_id, batch.weight
         if self.config.aux == "unlabelled":
             assert batch.unlabelled is not None and batch.unlabelled_id is not None
             source, ids = batch.unlabelled, batch.unlabelled_id
             weight = weight.repeat_interleave(self.config.aux_images)
         assert source.images is not None
-        images = self.image(source.images)
-        alone = self.compose(images, [""] * len(images))
-        return losses.info_nce(alone, images, ids, weight, self.backbone.logit_scale)
+        return self.image(source.images), ids, weight
 
     def _prompts(self, images: Tensor) -> Tensor:
         """phi: features (B, D) -> token vectors (B, m, width)."""
@@ -194,14 +202,12 @@ class PromptCLIP(Method):
         source = torch.where(column < place, column, source)
         source = moved(source, table.device)
         sequence = table.gather(1, source[..., None].expand(-1, -1, table.shape[-1]))
-        # Before the caption, each image has a beginning of its own; after it, all share the start.
-        shared = m + 1 if self.config.position == "before" else 1
-        prefix = sequence[:, :shared] if shared > 1 else sequence[0, :1]
-        own = (column >= shared) & (column <= end[:, None] + m)
-        packing = pack((end + m + 1 - shared).tolist())
+        # All share the start token, which sees nothing else: it runs once.
+        own = (column >= 1) & (column <= end[:, None] + m)
+        packing = pack((end + m).tolist())
         # Places among all columns, found on the host: a mask would make it wait for a GPU.
         places = moved(own.flatten().nonzero().flatten()[packing.order], table.device)
-        return tower.encode_behind(prefix, sequence.flatten(0, 1)[places], packing, range(len(ids)))
+        return tower.encode_behind(sequence[0, :1], sequence.flatten(0, 1)[places], packing)
 
 
 def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:

@@ -33,8 +33,6 @@ from methods.core.config import Training
 from methods.core.contract import Method
 from tests.conform import RECIPE, World, setting
 
-# transformers looks whether its attention mask is all ones, once in each reading.
-EXCEPT = {"instructcir-lite": "methods/instructcir/reading.py"}
 STEPS = 3  # the last is watched: those before fill what is kept between steps
 ROOT = Path(__file__).resolve().parent.parent
 READS = {

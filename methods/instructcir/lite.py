@@ -36,6 +36,8 @@ from methods.core.contract import Encoder, Lesson, Method, TaskInfo, TrainBatch
 from methods.core.device import moved
 from methods.instructcir import weights
 from methods.instructcir.contrast import instruction_loss
+from methods.instructcir.decoder import end_state
+from methods.instructcir.lora import add_lora
 from methods.instructcir.options import InstructCIRLiteConfig
 from methods.instructcir.prompts import GALLERY, query_prompt
 from methods.instructcir.reading import last_state
@@ -105,14 +107,8 @@ class InstructCIRLite(Method):
         self._lesson: Lesson | None = None
 
     def _add_lora(self) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
-
-        language = self.llava.language_model
         wanted = (*ADAPTED, *ADAPTED_MLP, "qkv_proj", "gate_up_proj")
-        names = {name.rsplit(".", 1)[-1] for name, _ in language.named_modules()}
-        r = self.config.lora_r
-        lora = LoraConfig(r=r, lora_alpha=r, target_modules=sorted(names & {*wanted}))
-        inject_adapter_in_model(lora, language)
+        add_lora(self.llava.language_model, self.config.lora_r, wanted)
 
     @classmethod
     def weights_digest(cls, config: MethodConfig) -> str | None:
@@ -162,7 +158,9 @@ class InstructCIRLite(Method):
         if states is not None and states.ndim == 4:
             states = self._vision[0].encode_pixels(states)
         shaped = None if states is None else self._vision[0].shaped(states)
-        state = last_state(self.llava, rows, shaped)
+        # transformers' own forward computes activations twice where that is asked for.
+        small = self.config.model is None and not self.config.checkpointing
+        state = (end_state if small else last_state)(self.llava, rows, shaped)
         if self.ret_proj is not None:
             state = self.ret_proj(state)
         state = nn.functional.normalize(state.float(), dim=-1)

@@ -35,11 +35,13 @@ def query_prompt(caption: str) -> str:
 class Rows:
     """B token rows of L tokens, padded on the left, so that the last column is every row's end.
 
-    ids, mask: (B, L) int64, mask 0 at padding. positions: (B, L) int64, or None for the model's.
+    ids, mask: (B, L) int64, mask 0 at padding. lengths: of the rows without padding, on the host.
+    positions: (B, L) int64, or None for the model's.
     """
 
     ids: Tensor
     mask: Tensor
+    lengths: tuple[int, ...]
     positions: Tensor | None = None
 
 
@@ -73,7 +75,8 @@ class Words:
 
         mask = padded([[1] * len(ids) for ids, _ in found])
         own = None if self.text_length is None else padded([places for _, places in found])
-        return Rows(padded([ids for ids, _ in found]), mask, own)
+        lengths = tuple(len(ids) for ids, _ in found)
+        return Rows(padded([ids for ids, _ in found]), mask, lengths, own)
 
     def _row(self, prompt: str) -> tuple[list[int], list[int]]:
         ids: list[int] = []

@@ -25,7 +25,6 @@ def transformers() -> Any:
         WeightsError: it is not installed.
     """
     try:
-        import peft  # noqa: F401
         import transformers
     except ImportError as error:
         raise WeightsError(f"{error}; run pip install 'promptgrid[mllm]'") from error

@@ -25,7 +25,7 @@ from methods.core.device import moved
 from tests.bench.test_invariance import world as ranked_world
 from tests.cells import run_on_ranks, tiny_cells
 from tests.conform import TRAINED, World, open_world
-from tests.syncs import EXCEPT, STEPS, steps_of
+from tests.syncs import STEPS, steps_of
 
 pytestmark = [
     pytest.mark.gpu,
@@ -110,7 +110,7 @@ def world(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     return open_world(tiny_data, tmp_path_factory.mktemp("gpu"), engine=Engine(device="cuda"))
 
 
-@pytest.mark.parametrize(("name", "kind"), [case for case in TRAINED if case[0] not in EXCEPT])
+@pytest.mark.parametrize(("name", "kind"), TRAINED)
 def test_no_step_waits(name: str, kind: TaskKind, world: World) -> None:
     """The driver's own check, on the last step; `tests.syncs` sees the same without a GPU."""
 

@@ -89,7 +89,9 @@ def test_left_padding_changes_nothing(tiny_backbone: Backbone) -> None:
     rows = told.words.rows(texts, torch.device("cpu"))
     assert rows.mask[:, -1].all() and not rows.mask[0, 0]
     model = weights.load(str(released()), "float32", "cpu")
-    right = Rows(rows.ids.flip(1), rows.mask.flip(1))  # the check can fail: padded at the end
+    right = Rows(
+        rows.ids.flip(1), rows.mask.flip(1), rows.lengths
+    )  # the check can fail: padded at the end
     assert (last_state(model, right, None) - last_state(model, rows, None)).abs().max() > 1e-3
 
 
@@ -197,7 +199,7 @@ def test_bad_weights_end_in_one_clear_error(tmp_path: Path, tiny_data: Path) -> 
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r"pip install 'promptgrid\[mllm\]'"):
         weights.digest(str(released()))
 
