@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from bench import speed_gangs
 from bench.speed_gangs import beside
 
 
@@ -19,14 +14,3 @@ def test_beside_the_arithmetic_is_what_lies_between_leases() -> None:
     own = {"a": 0.75, "b": 2.5, "c": 5.0}
     assert beside(events, own) == [0.25, 0.5]
     assert beside(events[:1], own) == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_both_ways_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed_gangs, "CELLS", 4)
-    monkeypatch.setattr(speed_gangs, "FITS", 1)
-    following, two = speed_gangs.rows(tmp_path)
-    assert following.equal and two.equal
-    assert following.ratio > 1 and following.limit == 0.25
-    assert 0 < following.ours < following.baseline
