@@ -1,4 +1,4 @@
-"""The benchmark of gangs: what it counts, and a small one whole."""
+"""The benchmark of gangs: what it counts."""
 
 from __future__ import annotations
 
