@@ -52,7 +52,7 @@ def rising(values: Tensor) -> Tensor:
     """`values` sorted along the last dimension; numpy is several times as fast on a CPU."""
     if values.device.type != "cpu":
         return values.sort(dim=-1).values
-    return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+    return torch.from_numpy(np.sort(values.numpy(), axis=-1)).contiguous()
 
 
 def _compared(compare: Any, values: Any, bounds: Any) -> Any:
