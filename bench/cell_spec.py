@@ -121,6 +121,8 @@ class Cell(BaseModel):
             "trained_on": self.learned_on,
             "trains": self.stage or kind.learns(kind.Config.model_validate(self.config)),
             "stage": self.stage,
+            "data_version": self.dataset_digest[:12],
+            "backbone_version": self.backbone_digest[:12],
         }
 
     @property

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from results.frames import SERIES
+from results.frames import REPLICATE, SERIES, place
 
-ABSENT_COLUMNS = (*SERIES, "shots", "seed", "status", "reason", "key", "stage")
+ABSENT_COLUMNS = (*SERIES, "shots", *REPLICATE, "status", "reason", "key", "stage")
 
 EXTERNAL = "external"
 """The study of records that were scored from another system's prediction files."""
@@ -79,7 +79,7 @@ def absent_cells(
         cells = {str(cell["key"]): dict(cell) for cell in expected}
     rows = [
         {
-            **_coordinates(cell),
+            **place(cell, UNKNOWN),
             "status": "failed" if key in failures else "missing",
             "reason": reason_line(str(failures[key]["reason"])) if key in failures else "",
             "key": key,
@@ -89,7 +89,7 @@ def absent_cells(
         if key not in done and (key in failures or not cell.get("stage"))
     ]
     absent = pd.DataFrame(rows, columns=list(ABSENT_COLUMNS)).astype({"stage": bool})
-    return absent.sort_values([*SERIES, "shots", "seed", "key"], ignore_index=True)
+    return absent.sort_values([*SERIES, "shots", *REPLICATE, "key"], ignore_index=True)
 
 
 def reason_line(reason: str) -> str:
@@ -105,16 +105,3 @@ def reason_line(reason: str) -> str:
     line = _ADDRESS.sub("<address>", line)
     line = _ENDPOINT.sub("<endpoint>", line)
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
-
-
-def _coordinates(cell: Mapping[str, Any]) -> dict[str, Any]:
-    named = {name: str(cell.get(name) or UNKNOWN) for name in SERIES}
-    return {
-        **named,
-        "variant": str(cell.get("variant") or ""),
-        "trained_on": str(cell.get("trained_on") or ""),
-        # -1 keeps the column an integer and sorts unknown cells first.
-        "shots": int(cell.get("shots", -1)),
-        "seed": int(cell.get("seed", -1)),
-        "trains": bool(cell.get("trains", cell.get("shots") != 0)),
-    }

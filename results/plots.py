@@ -77,8 +77,9 @@ def shot_curves(frame: pd.DataFrame, out_dir: Path) -> list[Path]:
 
 def figure_name(grid: Grid) -> str:
     """File name without ending, safe for any file system and unique per table."""
-    names = (grid.dataset, grid.task, grid.protocol, grid.backbone)
-    plain = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", name) for name in names)
+    versions = (grid.data_version, grid.backbone_version, "oracle" if grid.oracle else "")
+    names = (grid.dataset, grid.task, grid.protocol, grid.backbone, *versions)
+    plain = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", name) for name in names[:4])
     digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:6]
     return f"shots-{plain}-{digest}"
 

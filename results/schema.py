@@ -40,6 +40,20 @@ class Cell(BaseModel):
     """False: a training-free method, whose one cell at shots 0, seed 0 stands for all shots."""
     stage: bool = False
     """True: a method's stage, a training on all of a source before its own; in no leaderboard."""
+    data_version: str = ""
+    """The first twelve digits of the dataset's digest."""
+    backbone_version: str = ""
+    """The first twelve digits of the backbone's digest."""
+    selection: Literal["fixed", "validation", "oracle"] = "fixed"
+    """How the options were chosen: beforehand, on a validation split, or on what is scored."""
+    selection_split: str | None = None
+    """The split that the options were chosen on; None where they were fixed beforehand."""
+    ablation_of: str | None = None
+    """Label of the method that an ablation varies; such a record is in no leaderboard."""
+    varied: dict[str, Any] = {}
+    """Option -> value of an ablation, where it differs from its base."""
+    draw: int | None = Field(default=None, ge=0)
+    """Seed of the few-shot draw, where the study crosses it with the training seed."""
 
     @model_validator(mode="after")
     def _training_free_is_one_cell(self) -> Cell:

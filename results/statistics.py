@@ -46,7 +46,7 @@ def summary(frame: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """
     rows = []
     for group, cells in frame.groupby(list(CELL_GROUP), sort=True):
-        cells = cells.sort_values(["seed", "key"])
+        cells = cells.sort_values(["draw", "seed", "key"])
         values = tuple(float(value) for value in cells["value"])
         mean, half_width = student_t_interval(values, level)
         rows.append(

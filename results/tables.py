@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from results.absent import Absence, absent_cells, restrict
-from results.frames import SERIES, TABLE, chance_level, label_of, remarks
+from results.frames import REPLICATE, SERIES, TABLE, chance_level, label_of, remarks
 from results.statistics import collapsed, summary
 
 BOARD_COLUMNS = (
@@ -43,7 +43,7 @@ def leaderboard(
     expected: Sequence[Mapping[str, Any]] | None = None,
     failures: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
-    """Long form: one row per (dataset, task, protocol, backbone, method, shots, metric).
+    """Long form: one row per (`frames.SERIES`, shots, metric).
 
     `frame` comes from `frames.load`; `expected` are the study's cells (see `absent_cells`), and
     records outside it are left out; `failures` comes from `RecordStore.failures`. A group all of
@@ -82,7 +82,7 @@ def leaderboard(
         if position not in n_records
     ]
     board = pd.DataFrame(rows, columns=list(BOARD_COLUMNS))
-    order = [*TABLE, "trains", "method", "variant", "trained_on", "shots", "metric"]
+    order = [*TABLE, "trains", "method", "variant", "trained_on", "ablation_of", "shots", "metric"]
     return board.sort_values(order, kind="stable", ignore_index=True)
 
 
@@ -103,6 +103,10 @@ class Grid:
     task: str
     protocol: str
     backbone: str
+    data_version: str
+    backbone_version: str
+    oracle: bool
+    """Options were chosen on the scored split."""
     headline: str
     shots: list[int]
     rows: list[Row]
@@ -169,7 +173,7 @@ def _decimal(value: float) -> str:
 
 
 def _grid(table: list[str], board: pd.DataFrame) -> Grid:
-    dataset, task, protocol, backbone = table
+    dataset, task, protocol, backbone, data_version, backbone_version, oracle = table
     headlines = sorted(set(board.loc[board["headline"], "metric"]) - {""})
     if len(headlines) > 1:
         raise ValueError(
@@ -187,6 +191,9 @@ def _grid(table: list[str], board: pd.DataFrame) -> Grid:
         task,
         protocol,
         backbone,
+        data_version,
+        backbone_version,
+        oracle=bool(oracle),
         headline=headlines[0] if headlines else "",
         shots=sorted({shots for row in rows for shots in row.by_shots}),
         rows=sorted(rows, key=_standing),
@@ -251,7 +258,7 @@ def _empty_row(position: tuple[Any, ...], missing: list[Absence]) -> dict[str, A
 def _refuse_ambiguity(frame: pd.DataFrame) -> None:
     """Two records at one position (an older configuration's, say) must not be averaged."""
     heads = frame[frame["headline"]]
-    position = [*SERIES, "shots", "seed"]
+    position = [*SERIES, "shots", *REPLICATE]
     twice = heads[heads.duplicated(position, keep=False)]
     if not twice.empty:
         first = twice.iloc[0]

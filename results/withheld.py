@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from results.absent import restrict
-from results.frames import SERIES, is_stage
+from results.frames import REPLICATE, SERIES, is_stage, place
 
-WITHHELD_COLUMNS = (*SERIES, "shots", "seed", "n_queries", "study", "key")
+WITHHELD_COLUMNS = (*SERIES, "shots", *REPLICATE, "n_queries", "study", "key")
 HOW_TO_SUBMIT = "promptgrid submit RUN_FOLDER --key KEY --out DIR"
 
 
@@ -23,9 +23,8 @@ def withheld_cells(
     """
     rows = [
         {
-            **{name: record["cell"].get(name) for name in (*SERIES, "shots", "seed", "study")},
-            "variant": record["cell"]["variant"] or "",
-            "trained_on": record["cell"].get("trained_on") or "",
+            **place(record["cell"]),
+            "study": record["cell"]["study"],
             "n_queries": record["n_queries"],
             "key": record["key"],
         }
@@ -33,7 +32,7 @@ def withheld_cells(
         if record.get("withheld") and not is_stage(record)
     ]
     frame = restrict(pd.DataFrame(rows, columns=list(WITHHELD_COLUMNS)), expected)
-    return frame.sort_values([*SERIES, "shots", "seed", "key"], ignore_index=True)
+    return frame.sort_values([*SERIES, "shots", *REPLICATE, "key"], ignore_index=True)
 
 
 def to_be_measured(

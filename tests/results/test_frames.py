@@ -47,3 +47,18 @@ def test_notes() -> None:
 def test_series_label() -> None:
     assert series_label("coop", "") == "coop"
     assert series_label("coop", "coop-ctx8") == "coop-ctx8"
+
+
+def test_rows_without_versions_join_the_one_table_they_fit(make_record: Any) -> None:
+    ours = make_record()
+    ours["cell"] |= {"data_version": "aaaa", "backbone_version": "bbbb", "selection": "oracle"}
+    theirs = make_record("other")
+    frame = from_records([ours, theirs])
+    assert set(frame["data_version"]) == {"aaaa"}
+    assert set(frame["backbone_version"]) == {"bbbb"}
+    assert set(frame["oracle"]) == {"oracle"}
+
+    newer = make_record(seed=2)
+    newer["cell"] |= {"data_version": "cccc", "backbone_version": "bbbb"}
+    frame = from_records([ours, theirs, newer])
+    assert set(frame.loc[frame["method"] == "other", "data_version"]) == {""}

@@ -138,4 +138,4 @@ def test_empty_frame() -> None:
     board = leaderboard(from_records([]))
     assert board.empty
     assert grids(board) == []
-    assert leaderboard_csv(board).startswith("dataset,task,protocol,backbone,method")
+    assert leaderboard_csv(board).startswith("dataset,task,protocol,backbone,data_version")
