@@ -1,5 +1,6 @@
 # The two commands of the README are `make demo` and `make test`; both install what they need.
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -10,7 +11,7 @@ demo: $(STAMP)  ## run the embedded study, print the leaderboard
 	@$(BIN)/promptgrid demo
 
 test: $(STAMP)  ## all tests that need no GPU
-	@$(BIN)/python -m pytest -m "not gpu"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n $(WORKERS) --dist loadgroup
 
 test-fast: $(STAMP)  ## the fast tier only
 	@$(BIN)/python -m pytest

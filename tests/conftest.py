@@ -17,6 +17,16 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 
+STARTS_RAY = {"test_gang.py", "test_run.py", "test_run_group.py", "test_run_stages.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several test workers one gets all tests that start Ray: each wants two cores."""
+    for item in items:
+        if item.path.name in STARTS_RAY:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root in which the dataset "tiny" is built (5 shards). Read-only: copy to change it."""
