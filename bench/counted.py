@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.best import Best, ordered
 from bench.pairs import Named, Pairs
 from bench.scan import at_least, count, rising
+from bench.taken import Taken
 from bench.tiles import LEAST, Block
 from bench.workers import Inline
 
 GLANCE = 256  # columns that tell how many candidates reach a threshold
 START = 2_048  # columns whose k-th best bounds the first k
-TURN = 1 / 48  # of the candidates taken out of a row cost what counting all of it once does
-WAITING = 2_000_000  # candidates taken out before they are counted
+TURN = 1 / 96  # of the candidates taken out of a row cost what counting all of it once does
 _NONE = float("-inf")
 
 
@@ -88,7 +87,7 @@ def counted(
 
         passes = workers.map(work, range(min(workers.count, len(block.edges))))
         one = _together(passes)
-        if torch.equal(one.seen.values, own):
+        if torch.allclose(one.seen.values, own, rtol=0, atol=0, equal_nan=True):
             break
         own = one.seen.values  # the product depends on its shape after all: its tiles decide
     else:
@@ -107,12 +106,13 @@ def counted(
             rows = _tensor(named.subset, device)
             subset_first = rows.gather(1, order)[:, : want.subset_k]
     whole = one.thresholds.ranked(one.reach, one.above, credit)
-    return Counted(whole, subset, one.best.columns() if one.best else None, subset_first)
+    first = one.taken.columns() if one.taken is not None and want.k else None
+    return Counted(whole, subset, first, subset_first)
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """A threshold r for each of some rows. least: (the last row + 1,), infinity for the others."""
+    """A threshold r for each of some rows, ascending. least: (n,) its similarity."""
 
     strict: bool
     rows: Tensor
@@ -121,10 +121,7 @@ class _Turn:
 
     def count(self, values: Tensor, reach: Tensor, above: Tensor) -> None:
         """Add how many of `values` (b, w) reach, or exceed, the thresholds."""
-        if 2 * len(self.rows) < len(self.least):  # a copy of some rows costs half of a look at all
-            found = count(values[self.rows], self.least[self.rows], self.strict)
-        else:
-            found = count(values[: len(self.least)], self.least, self.strict)[self.rows]
+        found = count(values, self.rows, self.least, self.strict)
         (above if self.strict else reach)[self.rows, self.r] += found
 
 
@@ -158,9 +155,7 @@ class _Thresholds:
             both = ((False, all_rows, all_r), (True, all_rows[first], all_r[first]))
             for strict, rows, r in both:
                 if len(rows):
-                    least = self.values.new_full((int(rows[-1]) + 1,), float("inf"))
-                    least[rows] = self.values[rows, r]
-                    found.append(_Turn(strict, rows, r, least))
+                    found.append(_Turn(strict, rows, r, self.values[rows, r]))
         return found
 
     def ranked(self, reach: Tensor, above: Tensor, credit: Tensor) -> Ranked:
@@ -196,15 +191,13 @@ class _Pass:
         self.reach, self.above = torch.zeros_like(order), torch.zeros_like(order)
         self.seen = _Table(named.relevant, values)
         self.members = None if named.subset is None else _Table(named.subset, values)
-        self.best = Best(want.k, bar) if want.k else None
+        self.taken: Taken | None = None
+        self._bar = bar
         self._barred = _Placed(named.barred, device)
         self._gallery = _Placed(named.gallery, device)
         self._bounded = _tensor(named.own, device) if named.own.any() else None
-        self._few: Tensor | None = None  # (b, R) thresholds that few candidates reach
-        self._turns: list[_Turn] = []  # for the thresholds that many reach
-        self._low = torch.full_like(values[:, 0], float("inf"))  # the least of few
-        self._counts = False  # whether there is one
-        self._waiting: list[Tensor] = []
+        self._few = torch.zeros_like(order, dtype=torch.bool)  # thresholds that few reach
+        self._turns: list[_Turn] = []  # for those that many reach
 
     def take(self, low: int, high: int) -> None:
         """Look at the tile of candidates `low` to `high`; later tiles have later candidates."""
@@ -213,19 +206,20 @@ class _Pass:
         if self.members is not None:
             self.members.collect(low, tile)
         values = self._allowed(low, tile)
-        if self._few is None:
-            self._few = self._sort_thresholds(values)
-            if self.best is not None:
-                self.best.start(values[:, :START])
-        self._take_out(low, values)
+        if self.taken is None:
+            self.taken = self._begin(values)
+        if not self.taken.idle:
+            rows, columns, found = at_least(values, self.taken.floor())
+            self.taken.add(rows, columns + low, found)
         for turn in self._turns:
             turn.count(values, self.reach, self.above)
 
     def settle(self) -> None:
         """Count and list what was taken out."""
-        self._count_waiting()
-        if self.best is not None:
-            self.best.settle()
+        if self.taken is not None:
+            self.taken.settle()
+            self.reach[self._few] += self.taken.reach
+            self.above[self._few] += self.taken.above
 
     def _allowed(self, low: int, tile: Tensor) -> Tensor:
         """The tile with -infinity for what is not ranked."""
@@ -241,8 +235,11 @@ class _Pass:
             tile[rows, columns] = _NONE
         return tile
 
-    def _sort_thresholds(self, values: Tensor) -> Tensor:
-        """Which thresholds (b, R) few candidates reach, to judge by the first ones."""
+    def _begin(self, values: Tensor) -> Taken:
+        """Begin to take out: part the thresholds (b, R) that few candidates reach from the others.
+
+        Judged by the first candidates.
+        """
         thresholds = self.thresholds.values
         present = thresholds > _NONE
         glance = rising(values[:, :GLANCE])
@@ -254,51 +251,27 @@ class _Pass:
         few = present & (
             torch.arange(present.shape[1], device=cost.device) < cost.argmin(1)[:, None]
         )
-        if values.dtype != torch.float32:  # no whole numbers for them in `ordered`
+        if values.dtype != torch.float32:  # no whole numbers for them
             few = torch.zeros_like(few)
-        self._turns = self.thresholds.turns(present & ~few, self.want)
-        self._counts = bool(few.any())
-        self._low = thresholds.masked_fill(~few, float("inf")).amin(dim=1)
-        return few
-
-    def _take_out(self, low: int, values: Tensor) -> None:
-        """Take out what reaches a threshold that few reach, or may be among the first k."""
-        best = self.best
-        if best is None and not self._counts:
-            return
-        floor = self._low if best is None else torch.minimum(self._low, best.floor())
-        rows, columns, found = at_least(values, floor)
-        counts = found >= self._low.index_select(0, rows)
-        self._waiting.append(((rows << 32) + ordered(found)).masked_select(counts))
-        if sum(map(len, self._waiting)) > WAITING:
-            self._count_waiting()
-        if best is not None:
-            best.add(rows, columns + low, found)
-
-    def _count_waiting(self) -> None:
-        """Count, of what was taken out, what reaches and exceeds each threshold that few reach."""
-        if self._few is None or not self._waiting:
-            return
-        taken = rising(torch.cat(self._waiting))
-        self._waiting.clear()
-        rows, r = self._few.nonzero(as_tuple=True)
-        mark = (rows << 32) + ordered(self.thresholds.values[rows, r])
-        end = torch.searchsorted(taken, ((rows + 1) << 32) - 2**31)
-        self.reach[rows, r] += end - torch.searchsorted(taken, mark)
-        self.above[rows, r] += end - torch.searchsorted(taken, mark, right=True)
+        self._few, self._turns = few, self.thresholds.turns(present & ~few, self.want)
+        rows = few.nonzero()[:, 0]
+        count = self.block.edges[-1][1]
+        taken = Taken(self.want.k, self._bar, rows, thresholds[few].float(), count)
+        taken.start(values[:, :START])
+        return taken
 
 
 def _together(passes: list[_Pass]) -> _Pass:
-    """The first pass with the others' results added."""
-    first, *others = passes
+    """The first pass that had a tile, with the others' results added."""
+    first, *others = [one for one in passes if one.taken is not None]
     for other in others:
         first.reach += other.reach
         first.above += other.above
         first.seen.join(other.seen)
         if first.members is not None and other.members is not None:
             first.members.join(other.members)
-        if first.best is not None and other.best is not None:
-            first.best.merge(other.best.keys)
+        if first.taken is not None and other.taken is not None and first.taken.k:
+            first.taken.merge(other.taken.keys)
     return first
 
 

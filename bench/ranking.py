@@ -20,7 +20,7 @@ from bench.counted import Counted, Want, counted
 from bench.gather import ALONE, gather
 from bench.metrics import Floats, Ints, per_query
 from bench.pairs import Named
-from bench.tiles import TILE_VALUES, Block, products, surely_finite, wholes
+from bench.tiles import TILE_VALUES, Block, products, wholes
 from bench.train import Engine
 from bench.workers import Inline, Workers
 from data_recipes.core.model import Query, RetrievalTask
@@ -114,21 +114,22 @@ def search(
 
             return wholes(block, rows.stop - rows.start, len(gallery), values)
 
-        return _search(task, made, gallery.device, False, asked, size, engine)
+        return _search(task, made, gallery.device, asked, size, engine)
 
     # Queries with many relevant candidates first: what they need is then done for a block's
-    # first rows alone. Not where an error may have to name the first query.
-    features = queries.float()
-    sure = surely_finite(features, gallery)
-    lengths = [-len(query.relevant) if sure else 0 for query in task.queries]
-    order = np.argsort(lengths, kind="stable")
+    # first rows alone.
+    features, size = queries.float(), -(-len(queries) // engine.world_size)
+    order = np.argsort([-len(query.relevant) for query in task.queries], kind="stable")
     turned = torch.from_numpy(order).to(features.device)
 
     def blocks(rows: slice) -> Iterable[Block]:
         return products(features[turned[rows]], gallery, block_values or TILE_VALUES)
 
-    size = -(-len(queries) // engine.world_size)
-    return _search(task, blocks, gallery.device, sure, asked, size, engine, order)
+    def check() -> None:
+        for block in products(features, gallery, block_values or TILE_VALUES):
+            check_finite(task.queries[block.start : block.stop], block)
+
+    return _search(task, blocks, gallery.device, asked, size, engine, order, check)
 
 
 def rank(
@@ -172,7 +173,7 @@ def rank_blocks(
         return wholes(block, count, len(task.candidates), block_values)
 
     device = torch.device("cpu")
-    found = _search(task, blocks, device, False, (0, 0, target_first), count, ALONE)
+    found = _search(task, blocks, device, (0, 0, target_first), count, ALONE)
     assert found is not None  # one rank
     return found.favoured if target_first else found.rankings
 
@@ -225,15 +226,16 @@ def _search(
     task: RetrievalTask,
     blocks: Callable[[slice], Iterable[Block]],
     device: torch.device,
-    sure: bool,
     asked: tuple[int, int, bool],
     size: int,
     engine: Engine,
     order: Ints | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Found | None:
     """`search` by blocks of similarities.
 
-    sure: these are finite. size: queries dealt together. order: of the queries in the blocks.
+    size: queries dealt together. order: of the queries in the blocks. check: of all similarities,
+    where a block's may not be finite; None: each block is checked as it comes.
     """
     order = np.arange(len(task.queries)) if order is None else order
     queries = [task.queries[row] for row in order]
@@ -249,13 +251,17 @@ def _search(
     def part(rows: slice, workers: Inline) -> list[Tensor]:
         def one(block: Block, workers: Inline) -> Tensor:
             start, stop = rows.start + block.start, rows.start + block.stop
-            if not sure:
+            if check is None:
                 check_finite(queries[start:stop], block)
-            own = named.of_queries(start, stop)
-            return _packed(counted(block, own, want, workers, device))
+            found = counted(block, named.of_queries(start, stop), want, workers, device)
+            if check is not None and not block.surely_finite():
+                check()
+            return _packed(found)
 
         made = blocks(rows)
-        if sure and len(task.candidates) <= SMALL:  # a block has no tiles to share, but a worker
+        if (
+            check is not None and len(task.candidates) <= SMALL
+        ):  # a block has no tiles to share, but a worker
             return workers.map(lambda block: one(block, Inline()), made)
         return [one(block, workers) for block in made]
 

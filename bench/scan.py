@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SOME = 2  # rows are looked at one by one where they are fewer than one in so many
 LANES = 255  # words of bytes 0 and 1 whose sum does not run over
 
 
@@ -34,18 +35,24 @@ def at_least(values: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(row), torch.from_numpy(column), torch.from_numpy(found)
 
 
-def count(values: Tensor, least: Tensor, strict: bool = False) -> Tensor:
-    """How many `values` (b, w) of each row are at least (or, `strict`, above) `least` (b,)."""
+def count(values: Tensor, rows: Tensor, least: Tensor, strict: bool = False) -> Tensor:
+    """How many `values` (b, w) of `rows` (n,) are at least (or, `strict`, above) `least` (n,)."""
     if values.device.type != "cpu":
         over = torch.gt if strict else torch.ge
-        return over(values, least[:, None]).sum(dim=1)
+        return over(values[rows], least[:, None]).sum(dim=1)
     compare = np.greater if strict else np.greater_equal
-    words = _compared(compare, values.numpy(), least.numpy()).view(np.uint64)
+    if len(rows) < len(values) / SOME:
+        table, bounds = values.numpy(), least.numpy()
+        pairs = zip(rows.tolist(), bounds, strict=True)
+        return torch.tensor([np.count_nonzero(compare(table[row], v)) for row, v in pairs])
+    bounds = np.full(len(values), np.inf, dtype=values.numpy().dtype)
+    bounds[rows.numpy()] = least.numpy()
+    words = _compared(compare, values.numpy(), bounds).view(np.uint64)
     found = np.zeros(len(words), dtype=np.int64)
     for first in range(0, words.shape[1], LANES):
         lanes = np.add.reduce(words[:, first : first + LANES], axis=1)
         found += lanes.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64)
-    return torch.from_numpy(found)
+    return torch.from_numpy(found)[rows]
 
 
 def rising(values: Tensor) -> Tensor:

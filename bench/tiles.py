@@ -18,14 +18,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bench.workers import Workers
+from bench.taken import most_rows
 
 LEAST = 256
-TILE_VALUES = 4_000_000  # similarities in a tile: long rows are compared faster than short ones
+TILE_VALUES = 3_000_000  # similarities in a tile: long rows are compared faster than short ones
 SHARE = 1_000_000  # similarities of a block that is there whole in a tile, for threads to share it
 ROWS = 1_024  # queries in a block; fewer make the product slower
 _NAMED = 4_096  # columns in a product of what queries name
-_PART = 8_000_000  # numbers that a thread squares at a time
 _LARGEST = 1e37  # far below float32's largest number
 
 
@@ -51,6 +50,10 @@ class Block(Protocol):
         """(b, high - low) similarities; they live until the thread's next tile."""
         ...
 
+    def surely_finite(self) -> bool:
+        """Whether, after a look at all tiles, no similarity can be NaN or infinite."""
+        ...
+
 
 class Whole:
     """A block that is there in one piece. values: (b, N)."""
@@ -70,11 +73,16 @@ class Whole:
         """See `Block`."""
         return self.values[:, low:high]
 
+    def surely_finite(self) -> bool:
+        """See `Block`."""
+        return False
+
 
 class Product:
     """A block of inner products, made as they are asked for.
 
     queries: (b, D), gallery: (N, D) with zeros up to LEAST rows; room: each thread's buffer.
+    squares: sums over the tiles of the gallery that were looked at, by their first candidate.
     """
 
     private = True
@@ -87,9 +95,11 @@ class Product:
         gallery: Tensor,
         edges: list[tuple[int, int]],
         room: threading.local,
+        squares: dict[int, Tensor],
     ) -> None:
         self.start, self.stop, self.edges = start, stop, edges
         self._queries, self._gallery, self._room = _filled(queries), gallery, room
+        self._squares = squares
 
     def at(self, first: int, columns: Tensor) -> Tensor:
         """See `Block`. Its bits are those of the tiles; `bench.counted` makes sure."""
@@ -110,8 +120,15 @@ class Product:
             self._room.buffer = self._queries.new_empty(rows * width)
         made = self._room.buffer[: rows * width].view(rows, width)
         torch.mm(self._queries, self._gallery[low : low + width].T, out=made)
+        if low not in self._squares:  # now that the product has brought them near
+            self._squares[low] = _squared(self._gallery[low:high])
         found: Tensor = made[: self.stop - self.start, : high - low]
         return found
+
+    def surely_finite(self) -> bool:
+        """See `Block`. |q . c| is at most |q| |c|, and so is any part of the sum."""
+        gallery = math.fsum(self._squares[low].item() for low, _ in self.edges)
+        return math.sqrt(_squared(self._queries).item()) * math.sqrt(gallery) < _LARGEST
 
 
 def products(queries: Tensor, gallery: Tensor, tile_values: int) -> Iterator[Product]:
@@ -120,36 +137,29 @@ def products(queries: Tensor, gallery: Tensor, tile_values: int) -> Iterator[Pro
     tile_values: similarities in a tile, as far as LEAST allows.
     """
     count = len(gallery)
-    rows = min(len(queries), ROWS, max(1, tile_values // min(count, LEAST)))
+    rows = min(len(queries), ROWS, most_rows(count), max(1, tile_values // min(count, LEAST)))
     rows = -(-len(queries) // -(-len(queries) // rows))  # equal blocks
     edges = _edges(count, max(2 * LEAST, tile_values // max(rows, LEAST)), torch.get_num_threads())
+    squares: dict[int, Tensor] = {}
     filled, room = _filled(gallery), threading.local()
     for start in range(0, len(queries), rows):
         stop = min(start + rows, len(queries))
-        yield Product(start, stop, queries[start:stop], filled, edges, room)
+        yield Product(start, stop, queries[start:stop], filled, edges, room, squares)
 
 
 def wholes(
     block: Callable[[slice], Tensor], queries: int, candidates: int, block_values: int
 ) -> Iterator[Whole]:
     """Blocks of at most `block_values` similarities that `block` makes (rows -> (rows, N))."""
-    size = max(1, block_values // max(1, candidates))
+    size = min(most_rows(candidates), max(1, block_values // max(1, candidates)))
     for start in range(0, queries, size):
         stop = min(start + size, queries)
         yield Whole(start, stop, block(slice(start, stop)))
 
 
-def surely_finite(queries: Tensor, gallery: Tensor) -> bool:
-    """Whether no inner product can overflow: |q . c| is at most |q| |c| (False: look at each)."""
-    return math.sqrt(_squares(queries)) * math.sqrt(_squares(gallery)) < _LARGEST
-
-
-def _squares(rows: Tensor) -> float:
-    parts = rows.contiguous().view(-1).chunk(-(-rows.numel() // _PART) or 1)
-    if len(parts) == 1 or rows.device.type != "cpu":
-        return sum(float(torch.dot(part, part)) for part in parts)
-    with Workers() as workers:
-        return sum(workers.map(lambda part: float(torch.dot(part, part)), parts))
+def _squared(rows: Tensor) -> Tensor:
+    flat = rows.contiguous().view(-1)
+    return torch.dot(flat, flat)
 
 
 def _edges(count: int, width: int, threads: int = 1) -> list[tuple[int, int]]:

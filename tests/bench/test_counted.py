@@ -70,7 +70,7 @@ def test_counts_are_those_of_a_loop_whatever_they_are_made_of(
 ) -> None:
     """A turn that costs nothing counts all thresholds in turns; a dear one takes all out."""
     monkeypatch.setattr(module, "TURN", turn)
-    monkeypatch.setattr(module, "WAITING", 500)
+    monkeypatch.setattr("bench.taken.WAITING", 500)
     monkeypatch.setattr("bench.tiles.SHARE", ROWS * 100)
     named, values = case(0)
     before = torch.get_num_threads()

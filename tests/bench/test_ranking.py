@@ -255,6 +255,19 @@ def test_numbers_that_are_not_finite_are_refused(value: float, block_values: int
         rank(task, torch.ones(4, 2), candidates, block_values)
 
 
+def test_the_first_query_of_the_task_is_named_and_large_numbers_are_ranked() -> None:
+    """Queries are ranked in another order, by their relevant candidates, and in several blocks."""
+    several = [replace(toy().queries[0], id=f"q{i}") for i in range(1_100)]
+    several[-1] = replace(several[-1], relevant=("a", "b", "c"))
+    task = RetrievalTask("p", tuple(several), toy().candidates)
+    queries, candidates = torch.ones(1_100, 1), torch.tensor([5.0, 4, 3, 2, 1])[:, None] * 1e30
+    large = rank(task, queries * 1e7, candidates)  # above the bound, but finite
+    assert equal(large, rank(task, queries, candidates))
+    queries[[3, -1]] = float("nan")
+    with pytest.raises(NotFiniteError, match="query 'q3'"):
+        rank(task, queries, candidates)
+
+
 @pytest.mark.parametrize(("q", "n"), [(2, 5), (1, 4), (0, 5)])
 def test_rows_must_fit_the_task(q: int, n: int) -> None:
     with pytest.raises(ValueError, match=f"{q} query and {n} candidate features for 1 queries"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from bench import tiles
-from bench.tiles import LEAST, products, surely_finite
+from bench.tiles import LEAST, products
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
@@ -28,15 +28,24 @@ def test_tiles_cover_the_gallery_and_can_be_shared_evenly(threads: int, count: i
         assert len(widths) % threads == 0 or count < 2 * LEAST * (len(widths) + threads)
 
 
-@pytest.mark.parametrize("part", [3, 10**6])
-def test_a_product_that_may_overflow_is_seen(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In whatever parts the numbers are squared; the bound is 1e37."""
-    monkeypatch.setattr(tiles, "_PART", part)
-    queries, gallery = torch.full((2, 4), 1e15), torch.full((7, 4), 1e15)
-    assert surely_finite(queries, gallery)
-    assert not surely_finite(queries * 1e6, gallery * 1e4)
+def test_a_product_that_may_overflow_is_seen() -> None:
+    """The bound is 1e37; several tiles, and two blocks that share what they know of them."""
+
+    def sure(queries: Tensor, gallery: Tensor) -> list[bool]:
+        found = []
+        for block in products(queries, gallery, LEAST * 2 * LEAST):
+            for low, high in block.edges:
+                block.tile(low, high)
+            found.append(block.surely_finite())
+        return found
+
+    queries, gallery = torch.full((1_000, 4), 1e15), torch.full((3 * LEAST, 4), 1e15)
+    assert sure(queries, gallery) == [True, True]
+    assert sure(queries * 1e6, gallery * 1e4) == [False, False]
     for bad in (float("nan"), float("inf")):
         spoiled = gallery.clone()
-        spoiled[6, 3] = bad
-        assert not surely_finite(queries, spoiled)
-        assert not surely_finite(spoiled, queries)
+        spoiled[-1, 3] = bad
+        assert sure(queries, spoiled) == [False, False]
+        spoiled = queries.clone()
+        spoiled[-1, 3] = bad
+        assert sure(spoiled, gallery) == [True, False]
