@@ -56,7 +56,7 @@ def _closure(module: str) -> dict[str, Path]:
         found[name] = path
         waiting += [
             imported
-            for imported in _imports(path)
+            for imported in _imports(path.read_text(encoding="utf-8"))
             if imported.split(".")[0] in PACKAGES and imported not in found
         ]
     return found
@@ -72,12 +72,13 @@ def _source(module: str) -> Path | None:
     return Path(spec.origin)
 
 
-def _imports(path: Path) -> set[str]:
+@cache
+def _imports(source: str) -> frozenset[str]:
     """Names that a file may import; `from a import b` yields both a and a.b."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)

@@ -21,6 +21,7 @@ from bench.run_group import of_each_cell, run_group, unit
 from bench.study import RunOptions
 from bench.together import groups
 from bench.train import Engine
+from bench.warm_up import to_warm_up, warm_up
 from cluster.gang import Finish, RankContext, Summary
 from cluster.launch import Outcome, run_gangs
 from cluster.work import Work
@@ -175,6 +176,7 @@ def run_plan(
             threads_per_rank=options.threads_per_rank,
             use_gpu=gpu,
             address=address,
+            prepare=(warm_up, to_warm_up(todo)),
             on_event=settle,
             status_path=out / STATUS,
         )

@@ -190,6 +190,9 @@ def start_engine(method: nn.Module, training: Training, rows: int, engine: Engin
     built, *_ = deepspeed.initialize(
         model=module, optimizer=optimizer, config=config, dist_init_required=False
     )
+    if engine.world_size == 1 and engine.zero_stage == 0:
+        # A rank alone has nobody to average with, but would wait for gloo's thread in each step.
+        built.enable_backward_allreduce = False
     return built
 
 

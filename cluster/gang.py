@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,13 +33,11 @@ SIBLING_GRACE_S = 20.0
 # Ranks wait on the control group for as long as a unit runs; a dead peer closes its socket,
 # which ends the wait at once, so this limit never has to fire.
 CONTROL_TIMEOUT = timedelta(days=30)
-# A rank that cannot start (its node is gone, its process dies) is tried this often; without a
-# limit Ray Train would try for ever.
-START_FAILURES = 10
 
 Summary = dict[str, Any] | None
 Finish = Callable[[], Summary]
 Run = Callable[[Any, "RankContext"], Summary | Finish]
+Prepare = Callable[[Any, "RankContext"], None]
 
 
 class GangBrokenError(RuntimeError):
@@ -68,6 +67,8 @@ class GangSpec:
     """What a gang is made of. `run` is an import path, `module:function`.
 
     `run_id` is unique: Ray Train resumes an earlier run's state when it meets its name again.
+    own_ray: this machine's alone, which ends with the driver. prepare: see `run_gangs`; its import
+    path and its payload.
     """
 
     name: str
@@ -79,6 +80,8 @@ class GangSpec:
     storage: Path
     max_failures: int
     sibling_grace_s: float
+    own_ray: bool = False
+    prepare: tuple[str, Any] | None = None
 
     @property
     def rank_resources(self) -> dict[str, float]:
@@ -87,7 +90,7 @@ class GangSpec:
         return cpus | ({"GPU": 1} if self.use_gpu else {})
 
 
-def import_path(run: Run) -> str:
+def import_path(run: Run | Prepare) -> str:
     """`module:function` of a module-level function.
 
     By path and not by pickle, so that a rank runs the installed code, and code that ranks
@@ -102,41 +105,10 @@ def import_path(run: Run) -> str:
     return f"{module}:{name}"
 
 
-def resolve(path: str) -> Run:
+def resolve(path: str) -> Any:
     """The function behind `module:function`."""
     module, _, name = path.partition(":")
-    run: Run = getattr(importlib.import_module(module), name)
-    return run
-
-
-def fit(spec: GangSpec, queue: Any) -> None:
-    """Run the gang until the queue is finished; blocks. Raises what `TorchTrainer.fit` raises."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    threads = str(spec.threads_per_rank)
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    if not spec.use_gpu:
-        # DeepSpeed would otherwise take the GPUs it sees, reserved or not.
-        environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    TorchTrainer(
-        serve,
-        train_loop_config={"spec": spec, "queue": queue},
-        torch_config=TorchConfig(backend="nccl" if spec.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=spec.ranks,
-            use_gpu=spec.use_gpu,
-            resources_per_worker=spec.rank_resources,
-        ),
-        run_config=RunConfig(
-            name=f"{spec.run_id}-{spec.name}",
-            storage_path=str(spec.storage),
-            failure_config=FailureConfig(
-                max_failures=spec.max_failures, controller_failure_limit=START_FAILURES
-            ),
-            worker_runtime_env={"env_vars": environment},
-        ),
-    ).fit()
+    return getattr(importlib.import_module(module), name)
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -179,12 +151,13 @@ class _Rank:
 
     def loop(self) -> None:
         try:
-            run = resolve(self.spec.run)
+            run: Run = resolve(self.spec.run)
         except Exception:
             # No restart mends a missing module; all ranks fail alike, so all leave.
             if self.rank == 0:
                 self.ask("lose", self.spec.name, f"cannot import {self.spec.run}\n{_trace()}")
             return
+        self._prepare()
         try:
             while (unit := self._next()) is not None:
                 result, error = self._attempt(run, unit)
@@ -197,6 +170,15 @@ class _Rank:
                 self._acknowledge(unit, result, error)
         finally:
             self._writer.shutdown()  # waits, whatever has happened to the unit after it
+
+    def _prepare(self) -> None:
+        """Everything that a gang does once, before it takes its first unit."""
+        if self.spec.prepare is None:
+            return
+        path, payload = self.spec.prepare
+        # What fails here fails again in the units that need it, and they say so.
+        with suppress(Exception):
+            resolve(path)(payload, self.context)
 
     def _next(self) -> Work | None:
         """Rank 0 leases, all ranks get the same unit; None when the run is over for this gang."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import tempfile
 import threading
 import time
@@ -13,13 +12,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.gang import SIBLING_GRACE_S, GangSpec, Run, fit, import_path
+from cluster.gang import SIBLING_GRACE_S, GangSpec, Prepare, Run, import_path
 from cluster.queue import MAX_ATTEMPTS, LeaseQueue
-from cluster.ray_session import end_cleaners, ray_session, require_room
+from cluster.ray_session import ray_session, require_room
 from cluster.status import Phase, StatusFile
 from cluster.work import Event, Work
 
-POLL_S = 0.2
+# How often the driver looks: each look takes CPU from the ranks, and gangs do not wait for it.
+POLL_S = 1.0
 # Nodes of a fresh cluster join one after another.
 JOIN_PATIENCE_S = 30.0
 # How long a gang may take to end by itself once all units are settled: 2 s as a rule. Ray must not
@@ -56,6 +56,7 @@ def run_gangs(
     threads_per_rank: int,
     use_gpu: bool = False,
     address: str | None = None,
+    prepare: tuple[Prepare, Any] | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     status_path: Path | None = None,
     storage: Path | None = None,
@@ -67,16 +68,19 @@ def run_gangs(
     run: a module-level function `(payload, RankContext) -> JSON-able dict or None`, called on
     all ranks of a gang; rank 0's value is kept. It may return a function of no arguments instead,
     which makes that value (and stores what there is to store) while the next unit runs. address:
-    a Ray cluster to join (`auto` or `host:port`); without one a local Ray starts. on_event: called
-    in this thread with each `done` or `failed` event (`queue.Event` as a dict). status_path: see
-    `StatusFile`. storage: where Ray Train keeps its own files; on several nodes a shared folder.
-    max_attempts: how often a unit may break its gang before it is given up. sibling_grace_s:
-    how long a rank that raised waits for its siblings to raise too.
+    a Ray cluster to join (`auto` or `host:port`); without one a local Ray starts. prepare: such a
+    function and its payload, called on every rank before the first unit, for imports and loading;
+    an exception there is left to the units. on_event: called in this thread, about once a second,
+    with each `done` or `failed` event (`queue.Event` as a dict). status_path: see `StatusFile`.
+    storage: where Ray Train keeps its own files; on several nodes a shared folder. max_attempts:
+    how often a unit may break its gang before it is given up. sibling_grace_s: how long a rank that
+    raised waits for its siblings to raise too.
 
     Raises ValueError for work that cannot run, and NotEnoughResourcesError before any gang
     starts if the cluster is too small. An exception in `run` is in the outcome, not raised here.
     """
     path = import_path(run)
+    prepared = None if prepare is None else (import_path(prepare[0]), prepare[1])
     if min(gangs, ranks_per_gang, threads_per_rank) < 1:
         raise ValueError("gangs, ranks_per_gang and threads_per_rank must be at least 1")
     LeaseQueue(units, max_attempts)  # refuses duplicate keys before anything starts
@@ -97,21 +101,18 @@ def run_gangs(
             storage=storage or Path(temporary),
             max_failures=(max_attempts + 1) * len(units) + SPARE_RESTARTS,  # one is not charged
             sibling_grace_s=sibling_grace_s,
+            own_ray=address is None,
+            prepare=prepared,
         )
         specs = [replace(spec, name=f"gang{index}") for index in range(gangs)]
         try:
-            with (
-                contextlib.ExitStack() as hushed,
-                ray_session(address, cpus=gangs * ranks_per_gang * threads_per_rank),
-            ):
+            with ray_session(address, cpus=gangs * ranks_per_gang * threads_per_rank):
                 ray_start_s = time.monotonic() - begin
                 patience = 0.0 if address is None else JOIN_PATIENCE_S
                 require_room(gangs, ranks_per_gang, spec.rank_resources, patience)
                 watch = _Watch(units, max_attempts, status, on_event)
                 threads = [_GangThread(spec, watch.queue) for spec in specs]
                 watch.follow(threads)
-                # Ray prints the end of the cleaners as an accident.
-                hushed.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 watch.part(threads)
                 outcome = watch.outcome(begin, ray_start_s)
         except BaseException as reason:
@@ -132,6 +133,8 @@ class _GangThread(threading.Thread):
 
     def run(self) -> None:
         try:
+            from cluster.ray_run import fit  # imports Ray, whose session has begun by now
+
             fit(self.spec, self.queue)
         except Exception as error:
             # Ray is gone when the run was interrupted: then there is nobody to tell.
@@ -177,7 +180,6 @@ class _Watch:
 
     def part(self, gangs: Sequence[_GangThread]) -> None:
         """Wait until the gangs have ended, now that all units are settled."""
-        end_cleaners()
         parting = time.monotonic() + PARTING_S
         for gang in gangs:
             gang.join(max(0.0, parting - time.monotonic()))

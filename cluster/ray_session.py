@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-
-import psutil
+from contextlib import contextmanager
 
 # Set before Ray is imported. A caller's own value wins.
 RAY_ENVIRONMENT = {
@@ -25,8 +23,19 @@ RAY_ENVIRONMENT = {
     # Ray's coming default, chosen now to spare every user its warning.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-# Only for a Ray of our own: on a real cluster nodes are taken away, and Ray Train should know.
-LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+# Only for a Ray of our own. Its ten or so processes share the cores with the ranks.
+LOCAL_ENVIRONMENT = {
+    # On a real cluster nodes are taken away, and Ray Train should know.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # For Ray's dashboard, which does not run here.
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    # The raylet looks after resources, garbage and memory four to ten times a second.
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "5000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+}
 # Units pass only small objects through Ray; records and features go through files.
 OBJECT_STORE_BYTES = 100 * 2**20
 
@@ -70,20 +79,6 @@ def ray_session(address: str | None, cpus: int) -> Iterator[None]:
         ray.shutdown()
         raise
     ray.shutdown()
-
-
-def end_cleaners() -> None:
-    """End the placement-group cleaners of a Ray that this process started; all is done by then.
-
-    Each gang has one. It asks for its controller through Ray's dashboard, which we do not start,
-    so that it heeds its own stop only after a time-out of 12 s. A gang takes its death in its
-    stride. Elsewhere (a cluster we joined) there are none below this process.
-    """
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            # A process that is ending has no command line.
-            if "".join(process.cmdline()[:1]).startswith("ray::PlacementGroupCleaner"):
-                process.terminate()
 
 
 def ranks_that_fit(nodes: Sequence[Mapping[str, float]], per_rank: Mapping[str, float]) -> int:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 Phase = Literal["starting", "running", "finished", "interrupted", "error"]
-WRITE_EVERY_S = 1.0
+WRITE_EVERY_S = 2.0
 
 
 @dataclass
 class StatusFile:
-    """Writes `path` at most once a second, whole or not at all; with None it writes nothing.
+    """Writes `path` at most every two seconds, whole or not at all; with None it writes nothing.
 
     Keys: phase, driver_pid, started, heartbeat (seconds since 1970), error, and those of
     `LeaseQueue.snapshot`. A heartbeat older than a few seconds in phase `starting` or `running`

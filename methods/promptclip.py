@@ -193,21 +193,22 @@ class PromptCLIP(Method):
                 f"tokens; the backbone takes {tower.context_length}. Lower n_prompts or shorten "
                 "the text"
             )
-        words = tower.embed(ids[:, : longest + 1])
-        table = torch.cat([words, prompts.to(words.dtype)], dim=1)
-        # Column j of the sequence: word j before the place, then the prompts, then word j - m.
+        # Column j of a row's sequence: word j before the place, then the prompts, then word j - m.
         place = end[:, None] if self.config.position == "after" else torch.ones_like(end)[:, None]
         column = torch.arange(longest + 1 + m)[None]
-        source = torch.where(column < place + m, longest + 1 + column - place, column - m)
-        source = torch.where(column < place, column, source)
-        source = moved(source, table.device)
-        sequence = table.gather(1, source[..., None].expand(-1, -1, table.shape[-1]))
+        word = torch.where(column < place, column, (column - m).clamp(min=0))
         # All share the start token, which sees nothing else: it runs once.
         own = (column >= 1) & (column <= end[:, None] + m)
         packing = pack((end + m).tolist())
-        # Places among all columns, found on the host: a mask would make it wait for a GPU.
-        places = moved(own.flatten().nonzero().flatten()[packing.order], table.device)
-        return tower.encode_behind(sequence[0, :1], sequence.flatten(0, 1)[places], packing)
+        # What decides shapes stays on the host: a mask would make it wait for a GPU.
+        kept = own.flatten().nonzero().flatten()[packing.order]
+        states = tower.embed(ids.gather(1, word).flatten()[kept])
+        of_prompt = (column >= place) & (column < place + m)
+        number = (column - place + m * torch.arange(len(ids))[:, None]).flatten()[kept]
+        at = of_prompt.flatten()[kept].nonzero().flatten()
+        taken = prompts.to(states.dtype).flatten(0, 1)[moved(number[at], states.device)]
+        states = states.index_copy(0, moved(at, states.device), taken)
+        return tower.encode_behind(tower.embed(ids[0, :1]), states, packing)
 
 
 def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:

@@ -184,7 +184,9 @@ class AAPE(Method):
             raise ValueError(f"method 'aape': heads: {config.heads} does not divide {dim}")
         numbers = [sets[described[: config.prompts_per_class]] for described in lesson.described]
         self._set_of = torch.tensor(numbers, device=self.backbone.device)
-        prompts = list(dict.fromkeys(text for one in sets for text in one))
+        # In an order that the draw does not change: then all cells of a dataset ask for one list,
+        # which is encoded once.
+        prompts = sorted({text for one in sets for text in one})
         features = self.backbone.text_features(prompts)
         row = {text: number for number, text in enumerate(prompts)}
         self.aggregator = Aggregator(

@@ -38,10 +38,13 @@ class Asked:
             return getattr(self.queue, method)(*words)
 
 
-def serve(asked: Asked, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of `asked`'s units through `run`, on one rank."""
-    monkeypatch.setattr(gang, "resolve", lambda _: run)
-    spec = GangSpec("g", "run", "any:name", 1, 1, False, Path(), 1, 1.0)
+def serve(
+    asked: Asked, run: Any, monkeypatch: pytest.MonkeyPatch, prepare: Any = None, given: Any = None
+) -> None:
+    """All of `asked`'s units through `run`, on one rank; before, `prepare` is given `given`."""
+    monkeypatch.setattr(gang, "resolve", {"any:run": run, "any:prepare": prepare}.get)
+    first = None if prepare is None else ("any:prepare", given)
+    spec = GangSpec("g", "run", "any:run", 1, 1, False, Path(), 1, 1.0, True, first)
     gang._Rank(spec, asked).loop()
 
 
@@ -162,3 +165,22 @@ def test_a_gang_that_lost_its_unit_meanwhile_must_start_again(
     with pytest.raises(GangBrokenError, match="no longer ours"):
         serve(asked, run, monkeypatch)
     assert asked.queue.results() == {}
+
+
+def test_a_rank_prepares_before_its_first_lease_and_units_meet_what_failed_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = Asked(Work("a", 0))
+    seen: list[Any] = []
+
+    def prepare(given: Any, context: RankContext) -> None:
+        seen.append((given, context.gang, [*asked.said]))
+        raise ValueError("not there")
+
+    def run(payload: Any, context: RankContext) -> dict[str, Any]:
+        seen.append(payload)
+        return {}
+
+    serve(asked, run, monkeypatch, prepare, "given")
+    assert seen == [("given", "g", ["release"]), 0]
+    assert asked.queue.results() == {"a": {}}

@@ -250,6 +250,30 @@ def test_a_class_without_a_description_is_named(tiny_backbone: Backbone) -> None
     assert without.aggregator is None
 
 
+def test_draws_in_any_order_ask_for_one_list_of_prompts(
+    tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every cell would encode the descriptions anew: features belong to a whole list."""
+    encoded: list[list[str]] = []
+    encode = FrozenTexts._encode
+
+    def counted(self: FrozenTexts, texts: Sequence[str]) -> Tensor:
+        encoded.append([*texts])
+        return encode(self, texts)
+
+    monkeypatch.setattr(FrozenTexts, "_encode", counted)
+    monkeypatch.setattr(tiny_backbone, "text_features", FrozenTexts(tiny_backbone))
+    texts, told = ("red_square", "blue_square"), (("it is red.", "four sides."), ("it is blue.",))
+    kept = []
+    for turn in (slice(None), slice(None, None, -1)):
+        method = build(tiny_backbone)
+        method.begin_training(Lesson(texts[turn], texts[turn], told[turn], ((), ())))
+        assert method.aggregator is not None
+        kept.append(method.aggregator.prompts)
+    assert encoded == [["four sides.", "it is blue.", "it is red."]]
+    torch.testing.assert_close(kept[0].mean, kept[1].mean.flip(0), rtol=0, atol=0)
+
+
 def test_it_asks_for_descriptions_of_classes_alone() -> None:
     assert AAPE.describes(AAPEConfig(), "classification")
     assert not AAPE.describes(AAPEConfig(), "image_text")
