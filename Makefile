@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast check bench format clean
+.PHONY: demo test test-fast check leaderboard bench format clean
 
 demo: $(STAMP)  ## run the embedded study, print the leaderboard
 	@$(BIN)/promptgrid demo
@@ -20,6 +20,9 @@ check: $(STAMP)  ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+leaderboard: $(STAMP)  ## results/openmoji is what its records give; AGAINST=REV: and what changed since
+	@$(BIN)/promptgrid leaderboard --check $(if $(AGAINST),--against $(AGAINST))
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .

@@ -45,7 +45,9 @@ class Cell(BaseModel):
     descriptions: sha256 of the descriptions that the training reads; None: it reads none.
     descriptions_file: where they are; None: in the dataset's own folder.
     backbone_digest: of the frozen weights. few_shot: which sampler draws the shots.
-    shots, seed: 0 and 0 for training-free methods.
+    shots, seed: 0 and 0 for training-free methods. draw: seed of the few-shot draw; None: `seed`.
+    selection, selection_split: how the options were chosen, and on what.
+    ablation_of, varied: the method that an ablation is compared with, and what it changes of it.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -66,6 +68,7 @@ class Cell(BaseModel):
     few_shot: Draw = fields.identity(default="nested")
     shots: int = fields.identity()
     seed: int = fields.identity()
+    draw: int | None = fields.identity(default=None)
     kind: str = fields.runtime()
     study: str = fields.runtime()
     variant: str | None = fields.runtime()
@@ -75,6 +78,10 @@ class Cell(BaseModel):
     zero_stage: int = fields.runtime(default=0)
     compile: bool = fields.runtime(default=False)
     descriptions_file: str | None = fields.runtime(default=None)
+    selection: str = fields.runtime(default="fixed")
+    selection_split: str | None = fields.runtime(default=None)
+    ablation_of: str | None = fields.runtime(default=None)
+    varied: dict[str, Any] = fields.runtime(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -95,6 +102,11 @@ class Cell(BaseModel):
         scored = ("dataset", "dataset_digest", "task", "protocol", "trained_on")
         own = {k: v for k, v in self.identity.items() if k not in scored}
         return keys.key({**own, "trained_on": home.model_dump()})
+
+    @property
+    def draw_seed(self) -> int:
+        """The seed of the few-shot draw."""
+        return self.seed if self.draw is None else self.draw
 
     @property
     def learned_on(self) -> str | None:
@@ -123,6 +135,11 @@ class Cell(BaseModel):
             "stage": self.stage,
             "data_version": self.dataset_digest[:12],
             "backbone_version": self.backbone_digest[:12],
+            "selection": self.selection,
+            "selection_split": self.selection_split,
+            "ablation_of": self.ablation_of,
+            "varied": self.varied,
+            "draw": self.draw,
         }
 
     @property
@@ -133,6 +150,7 @@ class Cell(BaseModel):
             return f"{name}, stage on {self.dataset}/{self.task}"
         plural = "" if self.shots == 1 else "s"
         drawn = self.shots or self.trained_on
-        draw = f", {self.shots} shot{plural}, seed {self.seed}" if drawn else ""
+        crossed = "" if self.draw is None else f", draw {self.draw}"
+        draw = f", {self.shots} shot{plural}{crossed}, seed {self.seed}" if drawn else ""
         origin = f" from {self.learned_on}" if self.learned_on else ""
         return f"{name}{origin} on {self.dataset}/{self.task}{draw}"

@@ -16,6 +16,7 @@ from rich.text import Text
 from bench.cli_cache import cache_app
 from bench.cli_data import SHARDS, build, data_app
 from bench.cli_evaluate import evaluate
+from bench.cli_leaderboard import leaderboard
 from bench.cli_lists import datasets, methods
 from bench.cli_options import FEATURES, Cache, DataRoot
 from bench.cli_profile import profile
@@ -24,6 +25,7 @@ from data_recipes.core.model import DataError
 
 if TYPE_CHECKING:
     from bench.cell_spec import Cell
+    from results.answers import Answers
 
 app = typer.Typer(
     name="promptgrid",
@@ -31,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     add_completion=False,
     help="A benchmark harness for prompt learning and composed image retrieval.\n\n"
-    "    promptgrid demo\n\n    promptgrid run studies/coop-variants.yaml --dry-run",
+    "    promptgrid demo\n\n    promptgrid run studies/ablations/coop.yaml --dry-run",
 )
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
@@ -40,6 +42,7 @@ app.command()(datasets)
 app.command()(evaluate)
 app.command()(submit)
 app.command()(profile)
+app.command()(leaderboard)
 
 DEMO = Path(__file__).with_name("demo.yaml")
 
@@ -112,17 +115,21 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join: 'auto' or host:port.")
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Instead of the study's: openmoji-vit, or MODEL/TAG of open_clip."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, list the cells, run nothing.")
     ] = False,
 ) -> None:
     """Run a study, or continue it: cells with a record are never computed again.
 
-    Example: `promptgrid run studies/coop-variants.yaml --dry-run`
+    Example: `promptgrid run studies/ablations/coop.yaml --dry-run`
     """
     overrides = {"gangs": gangs, "ranks_per_cell": ranks}
     console = Console(soft_wrap=True)
-    _run(study, out, data, cache, console, overrides, address, dry_run)
+    _run(study, out, data, cache, console, overrides, address, dry_run, backbone)
 
 
 def _run(
@@ -134,16 +141,23 @@ def _run(
     overrides: dict[str, Any] | None = None,
     address: str | None = None,
     dry_run: bool = False,
+    backbone: str | None = None,
 ) -> None:
     from bench.live import Progression
+    from bench.outline import outline, outlined
     from bench.plan import plan
-    from bench.run import STATUS, expected_cells, run_plan
-    from bench.study import load_study
+    from bench.run import STATUS, run_plan
+    from bench.study import backbone_of, load_study
     from data_recipes.core.remote import place
     from results.store import RecordStore
 
     root = place(data)
-    study = load_study(path, root)
+    study = load_study(path, root, built=not dry_run)
+    if backbone is not None:
+        study = study.model_copy(update={"backbone": backbone_of(backbone)})
+    if dry_run and (found := outline(study, root)) is not None:
+        console.print(Text("\n".join(outlined(study.name, found))))
+        return
     options = study.run.model_copy(
         update={k: v for k, v in (overrides or {}).items() if v is not None}
     )
@@ -157,11 +171,11 @@ def _run(
     )
     _verify_features(cache, todo.values())
     for line in planned.left_out:
-        console.print(f"  left out: {line}")
+        console.print(f"  left out: {line}", markup=False)
     if dry_run:
         for cell in planned.cells:
             mark = "to run  " if cell.key in todo else "recorded"
-            console.print(f"  {mark} {cell.key[:12]} {cell.title}")
+            console.print(f"  {mark} {cell.key[:12]} {cell.title}", markup=False)
         return
     titles = {key: cell.title for key, cell in todo.items()}
     progression = Progression(console, titles, out / STATUS)
@@ -172,7 +186,7 @@ def _run(
         console.print(f"interrupted; finished cells are in {out}, the same command continues")
         sys.stdout.flush()
         os._exit(130)  # Ray's threads would hold up, or spoil, an orderly exit
-    show_report(out, expected_cells(planned), ran.files, console)
+    show_report(ran.answers, out, ran.files, console)
     if ran.outcome is not None and ran.outcome.gang_errors:
         for gang, error in ran.outcome.gang_errors.items():
             console.print(Text(f"{gang} was lost: {error}", style="red"))
@@ -198,35 +212,25 @@ def _verify_features(cache: Path, todo: Iterable[Cell]) -> None:
         verify(cache, datasets, encoder)
 
 
-def show_report(
-    out: Path, expected: list[dict[str, Any]] | None, files: list[Path], console: Console
-) -> None:
+def show_report(found: Answers, out: Path, files: list[Path], console: Console) -> None:
     """Print the leaderboard and where the files are."""
-    from results.absent import restrict
-    from results.console import console_leaderboard, console_stages
-    from results.frames import from_records
-    from results.stages import stage_cells
-    from results.store import RecordStore
-    from results.tables import leaderboard
-    from results.withheld import to_be_measured, withheld_cells, withheld_lines
+    from results.console import console_leaderboard, console_stages, next_lines
+    from results.withheld import withheld_lines
 
-    store = RecordStore(out)
-    records = store.read_all()
-    frame = restrict(from_records(records), expected)
-    withheld = withheld_cells(records, expected)
-    measured = to_be_measured(expected, withheld)
-    tables_shown = console_leaderboard(leaderboard(frame, measured, store.failures()))
-    for table in [*tables_shown, *console_stages(stage_cells(records, expected))]:
+    shown = console_leaderboard(found.board, found.standings, found.flags)
+    for table in [*shown, *console_stages(found.stages)]:
         console.print()
         console.print(table)
     console.print()
-    for line in withheld_lines(withheld):
+    for line in withheld_lines(found.withheld):
         console.print(line, markup=False)
-    tables = [path for path in files if path.suffix in (".md", ".csv")]
-    plots = sorted({path.parent for path in files if path.suffix in (".png", ".svg")})
-    for what, paths in (("tables", tables), ("plots ", plots)):
-        console.print(f"{what}: {'  '.join(map(str, paths))}")
+    for what, endings in (("tables", (".md", ".csv")), ("plots ", (".png", ".svg"))):
+        folders = sorted({path.parent for path in files if path.suffix in endings})
+        if folders:
+            console.print(f"{what}: {'  '.join(map(str, folders))}")
     console.print(f"records: {out / 'records'}")
+    for line in next_lines(out, not found.comparisons.empty):
+        console.print(line, markup=False)
 
 
 @app.command()
@@ -239,7 +243,8 @@ def status(
     Example: `promptgrid status runs/demo`
     """
     from bench.live import gang_table, phase, read_status
-    from bench.run import STATUS, planned_cells
+    from bench.run import STATUS
+    from results.planned import planned_cells
 
     state = read_status(folder / STATUS)
     if state is None:
@@ -265,14 +270,16 @@ def report(
 
     Example: `promptgrid report runs/demo`
     """
-    from bench.run import planned_cells
-    from results.report import write_report
+    from results.answers import answers
+    from results.planned import planned_cells
+    from results.report import write_answers
+    from results.store import RecordStore
 
     if not (folder / "records").is_dir():
         raise DataError(f"{folder}: no records there; run a study with `--out {folder}` first")
-    expected = planned_cells(folder)
-    files = write_report(folder, out or folder, expected)
-    show_report(folder, expected, files, Console(soft_wrap=True))
+    found = answers(RecordStore(folder), planned_cells(folder))
+    files = write_answers(found, out or folder, len(os.sched_getaffinity(0)))
+    show_report(found, folder, files, Console(soft_wrap=True))
 
 
 if __name__ == "__main__":

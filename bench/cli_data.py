@@ -47,6 +47,10 @@ def data_build(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Build without images that cannot be read.")
     ] = False,
+    synthesise: Annotated[
+        bool,
+        typer.Option("--synthesise", help="Draw pictures in place of your images, for a trial."),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read images; default: all cores.")
     ] = None,
@@ -62,7 +66,7 @@ def data_build(
     from data_recipes.core.build import plain_name
     from data_recipes.core.registry import recipes
 
-    flags = BuildFlags(annotations, images, image_size, pad, split or (), setting or ())
+    flags = BuildFlags(annotations, images, image_size, pad, split or (), setting or (), synthesise)
     if name is not None:
         if len(names) > 1:
             raise DataError("--name names one dataset; build the others by commands of their own")

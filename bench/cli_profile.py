@@ -25,7 +25,7 @@ def profile(
 ) -> None:
     """Run one cell of a study under torch's profiler; no record is kept.
 
-    Example: `promptgrid profile studies/coop-variants.yaml --cell 5925a26c`
+    Example: `promptgrid profile studies/ablations/coop.yaml --cell 5925a26c`
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own messages; read on import
     import torch

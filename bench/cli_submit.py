@@ -110,7 +110,7 @@ def _write(
     note: str,
 ) -> None:
     from bench.submission import family
-    from bench.submit import choose, title, write_files
+    from bench.submit import choose, folder_name, title, write_files
     from data_recipes.core.protocol import protocol
     from results.ledger import note_submission
     from results.store import RecordStore
@@ -118,8 +118,7 @@ def _write(
     store = RecordStore(root)
     chosen = choose(store, keys, methods)
     for record in chosen:
-        name = record["cell"]["variant"] or record["cell"]["method"]
-        folder = out if len(chosen) == 1 else out / f"{name}-{record['key'][:12]}"
+        folder = out if len(chosen) == 1 else out / folder_name(record)
         written = write_files(store, record, data, captions, folder)
         rules = protocol(record["cell"]["protocol"])
         entry = note_submission(

@@ -16,11 +16,15 @@ from pydantic import ValidationError
 from data_recipes.core.model import DataError
 from data_recipes.core.recipe import Folders, Input, Recipe
 from data_recipes.core.registry import recipe
+from data_recipes.core.synthesised import synthesised
 
 
 @dataclass(frozen=True)
 class BuildFlags:
-    """The flags as given; None or empty: not given. settings: texts "key=value"."""
+    """The flags as given; None or empty: not given. settings: texts "key=value".
+
+    synthesise: draw pictures instead of reading images.
+    """
 
     annotations: Path | None = None
     images: Path | None = None
@@ -28,6 +32,7 @@ class BuildFlags:
     pad: str | None = None
     splits: Sequence[str] = ()
     settings: Sequence[str] = ()
+    synthesise: bool = False
 
 
 def configured(name: str, flags: BuildFlags) -> Recipe:
@@ -36,7 +41,7 @@ def configured(name: str, flags: BuildFlags) -> Recipe:
     Raises:
         DataError: with all errors: unknown or wrong options, folders not named, absent or not used.
     """
-    kind = recipe(name)
+    kind = synthesised(recipe(name)) if flags.synthesise else recipe(name)
     values, errors = _values(kind, flags)
     errors += _folder_errors(kind, flags)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Size
 
@@ -12,7 +13,8 @@ from bench import keys
 from bench.cell_spec import Cell, TrainedOn
 from bench.described import Described, descriptions_of, undescribed
 from bench.learned import build_method
-from bench.study import MethodEntry, Study
+from bench.method_entry import Ablation, MethodEntry
+from bench.study import Study
 from data_recipes.core.dataset import open_dataset
 from data_recipes.core.model import Task
 from data_recipes.core.remote import Place
@@ -39,6 +41,14 @@ class Target:
         return TrainedOn(
             dataset=self.dataset, dataset_digest=self.digest, task=self.task.name, whole=whole
         )
+
+
+class Drawn(NamedTuple):
+    """What the cells of one method on one task differ in; see `Cell`."""
+
+    shots: int = 0
+    seed: int = 0
+    draw: int | None = None
 
 
 @dataclass
@@ -77,9 +87,15 @@ class Grid:
         origin: where it is learned instead.
         """
         recipe = entry.recipe(self.study.training)
-        draws = [(0, 0)]
+        draws = [Drawn()]
         if recipe is not None:
-            draws = [(n, s) for n in self._shots(entry) if n > 0 for s in self.study.seeds]
+            draws = [
+                Drawn(shots, seed, draw)
+                for shots in self._shots(entry)
+                if shots > 0
+                for draw in self.study.draws or (None,)
+                for seed in self.study.seeds
+            ]
         self._add(entry, place, recipe, draws, origin)
 
     def add_zero_shots(self, entry: MethodEntry, place: Target) -> None:
@@ -91,9 +107,9 @@ class Grid:
         if 0 not in self._shots(entry) or recipe is None:
             return
         if registered_method(entry.name).stage is not None:
-            self._add(entry, place, None, [(0, 0)])
+            self._add(entry, place, None, [Drawn()])
         else:
-            draws = [(0, seed) for seed in self.study.seeds]
+            draws = [Drawn(seed=seed) for seed in self.study.seeds]
             self._add(entry, place, recipe, draws, self.source, whole=True)
 
     def _add(
@@ -101,16 +117,18 @@ class Grid:
         entry: MethodEntry,
         place: Target,
         training: Training | None,
-        draws: Sequence[tuple[int, int]],
+        draws: Sequence[Drawn],
         origin: Target | None = None,
         whole: bool = False,
     ) -> None:
-        name, home = entry.label or entry.name, origin or place
+        name, home = entry.called, origin or place
         if not draws:
             return
         reason = _unfit(entry, place, origin, training is not None)
         if reason is not None:
-            self.left_out.append(f"{name} on {place.title}: {reason}")
+            base = entry.ablation_of if isinstance(entry, Ablation) else name
+            if f"{base} on {place.title}: {reason}" not in self.left_out:  # else said of its base
+                self.left_out.append(f"{name} on {place.title}: {reason}")
             return
         after = None
         if registered_method(entry.name).stage is not None:
@@ -151,7 +169,7 @@ class Grid:
 
     def _stage(self, entry: MethodEntry) -> Cell | None:
         """The cell of a method's stage, planned when first asked for; None: an error was noted."""
-        name, place = entry.label or entry.name, self.source
+        name, place = entry.called, self.source
         assert place is not None, "a study with stages has a source"
         recipe = entry.stage_recipe()
         reason = _unfit_stage(entry, place)
@@ -161,7 +179,7 @@ class Grid:
         described = self._described(entry, place)
         on = place.origin(whole=True)
         try:
-            cell = self._cell(entry, place, recipe, (0, 0), on, described, stage=True)
+            cell = self._cell(entry, place, recipe, Drawn(), on, described, stage=True)
         except ValueError as error:
             self._say(f"{name}: {error}")
             return None
@@ -180,7 +198,7 @@ class Grid:
         kind = registered_method(entry.name)
         if not kind.describes(kind.Config.model_validate(entry.config), home.task.kind):
             return None
-        where = f"{entry.label or entry.name} on {home.title}"
+        where = f"{entry.called} on {home.title}"
         give = f"give them with `descriptions: {{{home.dataset}: FILE}}`"
         if home.dataset not in self.descriptions:
             dataset = open_dataset(self.data_root / home.dataset)
@@ -212,14 +230,15 @@ class Grid:
         entry: MethodEntry,
         place: Target,
         training: Training | None,
-        draw: tuple[int, int],
+        drawn: Drawn,
         trained_on: TrainedOn | None,
         described: Described | None,
         after: Cell | None = None,
         stage: bool = False,
     ) -> Cell:
         kind = registered_method(entry.name)
-        weights = kind.weights_digest(kind.Config.model_validate(entry.config))
+        weights = kind.weights_digest(entry.checked())
+        selection = entry.selection or self.study.selection
         return Cell(
             method=entry.name,
             config=entry.options(),
@@ -239,9 +258,10 @@ class Grid:
             descriptions=described.sha256 if described else None,
             descriptions_file=described.file if described else None,
             backbone_digest=self.backbone.digest,
-            few_shot=self.study.few_shot if draw[0] else "nested",
-            shots=draw[0],
-            seed=draw[1],
+            few_shot=self.study.few_shot if drawn.shots else "nested",
+            shots=drawn.shots,
+            seed=drawn.seed,
+            draw=drawn.draw,
             kind=place.task.kind,
             study=self.study.name,
             variant=entry.label,
@@ -250,6 +270,10 @@ class Grid:
             cache=str(self.cache.resolve()),
             zero_stage=self.study.run.zero_stage,
             compile=self.study.run.compile,
+            selection=selection.rule,
+            selection_split=selection.split,
+            ablation_of=entry.ablation_of if isinstance(entry, Ablation) else None,
+            varied=entry.varied if isinstance(entry, Ablation) else {},
         )
 
 

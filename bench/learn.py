@@ -35,12 +35,13 @@ def learn(
     engine: Engine,
     draw: Draw = "nested",
     clock: Clock | None = None,
+    draw_seed: int | None = None,
 ) -> tuple[list[float], list[str]]:
     """Train `method` in place on `shots` of each group; returns the loss curve and notes.
 
     The arguments are those of `prepare`. clock: see `train`.
     """
-    course = prepare(method, training, data, shots, seed, engine, draw)
+    course = prepare(method, training, data, shots, seed, engine, draw, draw_seed)
     curve = train(method, training, course.shots, course.rows, course.batch, seed, engine, clock)
     method.end_training()
     return curve, course.notes
@@ -64,24 +65,27 @@ def prepare(
     seed: int,
     engine: Engine,
     draw: Draw = "nested",
+    draw_seed: int | None = None,
 ) -> Course:
     """Draw the shots and tell `method` of them.
 
     shots: None for all training queries (a source dataset). draw: the sampler of the shots.
+    draw_seed: what it is seeded with; None: `seed`, as all else in the training.
 
     Raises:
         DataError: the task has no training split, or training needs an image that is missing.
     """
     queries = data.task.training().queries
+    drawn_by = seed if draw_seed is None else draw_seed
     notes = []
     if shots is None:
         drawn = [*queries]
     else:
         if draw == "coop":
-            drawn, _ = coop_few_shot(queries, shots, seed)
+            drawn, _ = coop_few_shot(queries, shots, drawn_by)
             notes.append("the shots are those that CoOp's code draws: not nested")
         else:
-            drawn = few_shot_of(data.order(seed), queries, shots)
+            drawn = few_shot_of(data.order(drawn_by), queries, shots)
         short = short_groups(queries, shots)
         if short:
             notes.append(f"{len(short)} group(s) have fewer than {shots} shots: all are used")

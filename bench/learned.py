@@ -89,7 +89,7 @@ def learned(cell: Cell, inputs: Inputs, trained: Pool, clock: Clock) -> Learned:
         on = cell.trained_on
         shots = None if on is not None and on.whole else cell.shots
         curve, notes = learn(
-            method, cell.training, home, shots, cell.seed, engine, cell.few_shot, clock
+            method, cell.training, home, shots, cell.seed, engine, cell.few_shot, clock, cell.draw
         )
     return Learned(method, curve, notes, facts)
 

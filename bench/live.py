@@ -87,7 +87,7 @@ def gang_table(state: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
         table.add_row(
             name,
             gang["state"],
-            title,
+            Text(title),
             f"{now - gang['since']:.0f} s",
             str(gang["cells_done"]),
             str(gang["restarts"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.cell_spec import Cell
 from bench.grid import Grid
+from bench.method_entry import ablations
 from bench.study import Study
 from bench.study_file import StudyError
 from data_recipes.core.remote import Place
@@ -17,21 +18,22 @@ from methods.core.backbone import load_backbone
 class Plan:
     """cells: stages, then the others in the study's order, each key once.
 
-    left_out: pairs that cannot be, with why.
+    left_out: pairs that cannot be, with why. reproduces: published sources, as the study says.
     """
 
     cells: list[Cell]
     left_out: list[str]
+    reproduces: tuple[str, ...] = ()
 
 
 def plan(study: Study, data_root: Place, cache: Path) -> Plan:
     """Expand a checked study into cells.
 
     A training-free method gives one cell per dataset (shots 0, seed 0), one that trains a cell per
-    shots and seed; with `evaluate_on` one more for each of those and each target, with `source`
-    one for each seed at shots 0 on every one of them. A method with a stage gives one cell for it,
-    before all others. Loads the backbone once, for its digest, and builds each method once on each
-    task.
+    shots, draw and seed; with `evaluate_on` one more for each of those and each target, with
+    `source` one for each seed at shots 0 on every one of them. An ablation of `vary:` is a method
+    in this. A method with a stage gives one cell for it, before all others. Loads the backbone
+    once, for its digest, and builds each method once on each task.
 
     Raises:
         StudyError: methods that cannot be built on their task with these options, all in one list.
@@ -41,13 +43,14 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
     targets = grid.places(study.evaluate_on, "evaluate_on")
     if study.source is not None:
         grid.source = grid.places([study.source], "source")[0]
+    listed = [one for entry in study.methods for one in (entry, *ablations(entry, study.training))]
     for place in own:
-        for entry in study.methods:
+        for entry in listed:
             if entry.datasets is None or place.named in entry.datasets:
                 grid.add(entry, place)
                 grid.add_zero_shots(entry, place)
     for place in targets:
-        for entry in study.methods:
+        for entry in listed:
             if entry.recipe(study.training) is None:
                 grid.add(entry, place)
                 continue
@@ -64,4 +67,4 @@ def plan(study: Study, data_root: Place, cache: Path) -> Plan:
     if grid.errors:
         raise StudyError(f"study {study.name}", grid.errors)
     cells = [*grid.stages.values(), *grid.cells.values()]
-    return Plan(cells, list(dict.fromkeys(grid.left_out)))
+    return Plan(cells, list(dict.fromkeys(grid.left_out)), tuple(study.reproduces))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -30,11 +30,14 @@ from data_recipes.core.dataset import open_dataset
 from data_recipes.core.remote import place
 from data_recipes.core.sampler import coop_few_shot, few_shot_order
 from results.atomic import write_whole
+from results.planned import PLAN
 from results.store import WEIGHTS_FILE, RecordStore
+
+if TYPE_CHECKING:
+    from results.answers import Answers
 
 A_SOURCE = 64  # shots that a source counts for in the order of cells
 STATUS = "status.json"
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Ran:
     outcome: Outcome | None
     skipped: int
     failures: Mapping[str, Any]
+    answers: Answers
     files: list[Path]
 
 
@@ -180,11 +184,13 @@ def run_plan(
             on_event=settle,
             status_path=out / STATUS,
         )
-    from results.report import write_report  # no rank needs scipy and matplotlib
+    from results.answers import answers  # no rank needs scipy and matplotlib
+    from results.report import write_answers
 
-    files = write_report(out, out, expected_cells(planned))
+    found = answers(store, expected_cells(planned))
+    files = write_answers(found, out)
     failures = {key: value for key, value in store.failures().items() if key in cells}
-    return Ran(outcome, len(cells) - len(todo), failures, files)
+    return Ran(outcome, len(cells) - len(todo), failures, found, files)
 
 
 def work(cell: Cell, out: Path, todo: Collection[str] = ()) -> Work:
@@ -230,27 +236,21 @@ def _named(error: str | None, cell: Cell) -> str | None:
 
 def expected_cells(planned: Plan) -> list[dict[str, Any]]:
     """The study's cells for the report: what has no record is named there."""
-    return [{"key": cell.key, **cell.coordinates} for cell in planned.cells]
-
-
-def planned_cells(out: Path) -> list[dict[str, Any]] | None:
-    """The cells of the study last run into `out`, with their titles; None if there was none."""
-    path = out / PLAN
-    if not path.is_file():
-        return None
-    cells: list[dict[str, Any]] = strict_json.read(path)
-    return cells
+    told = {"reproduces": list(planned.reproduces)} if planned.reproduces else {}
+    return [{"key": cell.key, **cell.coordinates, **told} for cell in planned.cells]
 
 
 def save_splits(cells: list[Cell], out: Path) -> None:
-    """Save the shots of each (dataset, task, seed), so that others can use the same sets.
+    """Save the shots of each (dataset, task, draw), so that others can use the same sets.
+
+    A draw is that of the cell's `draw`, else of its seed.
 
     Nested: the order, of which the K-shot set is the first K ids of every group. CoOp's draw: a
     file for each K with the ids of the shots and, where the dataset has a task `val`, of those for
     validation.
     """
     wanted = {
-        (c.data_root, c.dataset, c.task, c.dataset_digest, c.seed)
+        (c.data_root, c.dataset, c.task, c.dataset_digest, c.draw_seed)
         + (("coop", c.shots) if c.few_shot == "coop" else ("nested", 0))
         for c in cells
         if c.training is not None and c.trained_on is None  # a stage takes all of its source

@@ -35,6 +35,7 @@ SUBJECTS = (  # each is `rows` of a module bench/speed_SUBJECT.py
     "gpu",
     "gangs",
     "demo",
+    "report",
 )
 GROWTH = "growth"
 

@@ -5,27 +5,28 @@ backbone: openmoji-vit                # or {model: ViT-B-16-quickgelu, pretraine
 datasets: [openmoji-roles, openmoji-roles/image-text, openmoji-composed]
 methods:
   - zero-shot
-  - coop
+  - {name: coop, vary: {each: {n_ctx: [4, 8]}}}  # ablations: `bench.vary`
   - {name: coop, label: coop-csc, config: {class_specific: true}}
 shots: [1, 2, 4, 8]                   # 0: no training on the dataset; learns on `source` instead
 seeds: [1, 2, 3]
+draws: [1, 2]                         # of the shots, crossed with the seeds; else the seed draws
 few_shot: nested                      # or coop: the shots that CoOp's own code draws
 evaluate_on: [openmoji-roles-grey]    # what was learned on each dataset is scored there too
 source: openmoji-source               # what is learned at shots 0, and in a method's stage
 descriptions: {openmoji-roles: d.json}  # for methods that learn from descriptions
 training: {epochs: 20}                # over every method's own recipe
+selection: {rule: validation, split: val}  # how options were chosen: fixed, validation or oracle
+reproduces: [CF]                      # published numbers beside ours: results/published/sources.csv
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -33,6 +34,7 @@ from pydantic import (
 )
 
 from bench import fields
+from bench.method_entry import MethodEntry, Selection, Strict, plain_name
 from bench.study_checks import (
     dataset_errors,
     described_file,
@@ -41,73 +43,15 @@ from bench.study_checks import (
     option_errors,
 )
 from bench.study_file import StudyError, line, read_yaml, suggest
+from bench.vary import Vary
 from data_recipes.core.remote import Place
 from data_recipes.core.sampler import Draw
 from methods.core.backbone import DEFAULT, BackboneSpec
-from methods.core.config import Training
-from methods.core.registry import UnknownMethodError
 from methods.core.registry import method as registered_method
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+from results.published import sources
 
 
-class MethodEntry(_Strict):
-    """One method of a study, perhaps with options.
-
-    label: its name in tables (default: name). training: over the method's recipe and the study's
-    changes to it. stage_training: over the recipe of its stage. datasets, shots: those of the
-    study's `datasets` that it learns on, and of its `shots`; None: all of them.
-    """
-
-    name: str = fields.identity()
-    label: str | None = fields.runtime(default=None)
-    config: dict[str, Any] = fields.identity(default_factory=dict)
-    training: dict[str, Any] = fields.identity(default_factory=dict)
-    stage_training: dict[str, Any] = fields.identity(default_factory=dict)
-    datasets: list[str] | None = fields.identity(default=None, min_length=1)
-    shots: list[int] | None = fields.identity(default=None, min_length=1)
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            registered_method(name)
-        except UnknownMethodError as error:
-            raise ValueError(str(error)) from None
-        return name
-
-    @field_validator("label")
-    @classmethod
-    def _plain(cls, label: str | None) -> str | None:
-        if label is not None and not _NAME.fullmatch(label):
-            raise ValueError("use letters, digits, '.', '_' and '-'")
-        return label
-
-    def options(self) -> dict[str, Any]:
-        """The validated options with all defaults. Raises pydantic's ValidationError."""
-        return registered_method(self.name).Config.model_validate(self.config).model_dump()
-
-    def recipe(self, overrides: dict[str, Any]) -> Training | None:
-        """The method's recipe with the study's and this entry's changes; None: trains nothing."""
-        kind = registered_method(self.name)
-        if not kind.learns(kind.Config.model_validate(self.config)):
-            return None
-        own = kind.recipe.model_dump()
-        return Training.model_validate({**own, **overrides, **self.training})
-
-    def stage_recipe(self) -> Training | None:
-        """The recipe of the method's stage with this entry's changes; None: it has no stage."""
-        stage = registered_method(self.name).stage
-        if stage is None:
-            return None
-        return Training.model_validate({**stage.model_dump(), **self.stage_training})
-
-
-class RunOptions(_Strict):
+class RunOptions(Strict):
     """How cells are spread over the machine; nothing here changes a number beyond rounding.
 
     gangs: groups of ranks that work side by side; None: as many as the machine has room for.
@@ -131,13 +75,17 @@ def _backbone_from_text(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
 
-class Study(_Strict):
+class Study(Strict):
     """A grid of cells: methods x datasets x shots x seeds over one frozen backbone.
 
+    draws: seeds of the few-shot draw, crossed with `seeds`, which then train; None: the seed draws.
     evaluate_on: datasets that every trained method is scored on too (transfer).
     source: the dataset that methods learn on, all of it, at shots 0 or in a stage before.
     descriptions: dataset -> file of descriptions that methods may learn from, for its own.
     few_shot: the sampler: nested in the shots, or CoOp's own draw (`data_recipes.core.sampler`).
+    selection: how the options of all methods were chosen, where an entry does not say otherwise.
+    reproduces: codes of published sources (`results/published/sources.csv`) whose numbers stand
+        beside this study's, also where the backbone or the split is another, which is then said.
     """
 
     name: str = fields.runtime()
@@ -151,21 +99,31 @@ class Study(_Strict):
     descriptions: dict[str, str] = fields.identity(default_factory=dict)
     shots: list[int] = fields.identity(min_length=1)
     seeds: list[int] = fields.identity(min_length=1)
+    draws: list[int] | None = fields.identity(default=None, min_length=1)
     few_shot: Draw = fields.identity(default="nested")
     training: dict[str, Any] = fields.identity(default_factory=dict)
+    selection: Selection = fields.runtime(default=Selection())
+    reproduces: list[str] = fields.runtime(default_factory=list)
     run: RunOptions = fields.runtime(default=RunOptions())
 
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError("use letters, digits, '.', '_' and '-' (it names a folder)")
-        return name
+        return plain_name(name, " (it names a folder)")
 
-    @field_validator("datasets", "evaluate_on", "shots", "seeds")
+    @field_validator("reproduces")
     @classmethod
-    def _once(cls, values: list[Any]) -> list[Any]:
-        repeated = sorted({v for v in values if values.count(v) > 1})
+    def _published(cls, codes: list[str]) -> list[str]:
+        known = list(sources().index)
+        for code in codes:
+            if code not in known:
+                raise ValueError(f"no published source {code!r}; known: {', '.join(known)}")
+        return codes
+
+    @field_validator("datasets", "evaluate_on", "shots", "seeds", "draws")
+    @classmethod
+    def _once(cls, values: list[Any] | None) -> list[Any] | None:
+        repeated = sorted({v for v in values or () if (values or []).count(v) > 1})
         if repeated:
             raise ValueError(f"{repeated[0]!r} is listed more than once")
         return values
@@ -190,12 +148,18 @@ class Study(_Strict):
             )
         return shots
 
-    @field_validator("seeds")
+    @field_validator("seeds", "draws")
     @classmethod
-    def _seedable(cls, seeds: list[int]) -> list[int]:
-        if min(seeds) < 0:
+    def _seedable(cls, seeds: list[int] | None) -> list[int] | None:
+        if seeds is not None and min(seeds) < 0:
             raise ValueError("seeds must not be negative")
         return seeds
+
+    @model_validator(mode="after")
+    def _something_is_drawn(self) -> Study:
+        if self.draws is not None and max(self.shots) == 0:
+            raise ValueError("draws: shots 0 draws nothing; remove draws, or add shots")
+        return self
 
     @model_validator(mode="after")
     def _stages_have_a_source(self) -> Study:
@@ -210,18 +174,11 @@ class Study(_Strict):
     @model_validator(mode="after")
     def _own_datasets_and_shots_are_listed(self) -> Study:
         for number, entry in enumerate(self.methods):
-            for count in entry.shots or ():
-                if count not in self.shots:
-                    raise ValueError(
-                        f"methods.{number} ({entry.name}).shots: {count} is not one of the "
-                        f"study's `shots` {self.shots}"
-                    )
-            for name in entry.datasets or ():
-                if name not in self.datasets:
-                    raise ValueError(
-                        f"methods.{number} ({entry.name}).datasets: {name!r} is not one of the "
-                        f"study's `datasets`{suggest(name, self.datasets)}"
-                    )
+            where = f"methods.{number} ({entry.name})"
+            _listed(entry, where, "the study's", self.datasets, self.shots)
+            if entry.vary is not None:
+                own = entry.datasets or self.datasets, entry.shots or self.shots
+                _listed(entry.vary, f"{where}.vary", "its method's", *own)
         return self
 
     @model_validator(mode="after")
@@ -233,15 +190,34 @@ class Study(_Strict):
         return self
 
 
+def _listed(
+    part: MethodEntry | Vary, where: str, whose: str, datasets: list[str], shots: list[int]
+) -> None:
+    """Raise ValueError where `part` names a dataset or shots that are not among these."""
+    for count in part.shots or ():
+        if count not in shots:
+            raise ValueError(f"{where}.shots: {count} is not one of {whose} `shots` {shots}")
+    for name in part.datasets or ():
+        if name not in datasets:
+            raise ValueError(
+                f"{where}.datasets: {name!r} is not one of {whose} `datasets`"
+                f"{suggest(name, datasets)}"
+            )
+
+
 NESTED: dict[str, type[BaseModel]] = {
     "methods": MethodEntry,
     "run": RunOptions,
     "backbone": BackboneSpec,
+    "selection": Selection,
+    "vary": Vary,
 }
 
 
-def load_study(path: Path, data_root: Place) -> Study:
+def load_study(path: Path, data_root: Place, built: bool = True) -> Study:
     """Read and check a study file, its methods' options, recipes and datasets.
+
+    built: False where datasets need not be built yet (see `bench.outline`).
 
     Raises:
         StudyError: with every error found, each with the way out.
@@ -253,11 +229,22 @@ def load_study(path: Path, data_root: Place) -> Study:
     except ValidationError as error:
         errors += [line(detail, Study, nested=NESTED) for detail in error.errors()]
     folder = path.resolve().parent
-    errors += option_errors(raw) + dataset_errors(raw, data_root) + description_errors(raw, folder)
+    errors += option_errors(raw) + dataset_errors(raw, data_root, built)
+    errors += description_errors(raw, folder)
     if errors:
         raise StudyError(path, errors)
     files = {name: str(described_file(text, folder)) for name, text in study.descriptions.items()}
     return study.model_copy(update={"descriptions": files})
+
+
+def backbone_of(text: str) -> BackboneSpec:
+    """`openmoji-vit` or `MODEL/TAG`, as the command line names a backbone. Raises StudyError."""
+    model, _, tag = text.partition("/")
+    try:
+        return BackboneSpec(model=model, pretrained=tag or None)
+    except ValidationError as error:
+        errors = [line(detail, BackboneSpec) for detail in error.errors()]
+        raise StudyError(f"--backbone {text}", errors) from None
 
 
 def study_datasets(path: Path) -> list[str]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bench.method_entry import MethodEntry, ablations, changed
 from bench.study_file import line, suggest
+from bench.vary import RECIPE, combinations, words
 from data_recipes.core.dataset import open_dataset
 from data_recipes.core.descriptions import read_descriptions
 from data_recipes.core.manifest import MANIFEST
@@ -15,6 +17,7 @@ from data_recipes.core.model import DataError
 from data_recipes.core.registry import recipes
 from data_recipes.core.remote import Place
 from methods.core.config import Training
+from methods.core.contract import Method
 from methods.core.registry import registered
 
 
@@ -39,7 +42,7 @@ def option_errors(raw: dict[str, Any]) -> list[str]:
         if not isinstance(name, str) or name not in registered():
             continue
         kind = registered()[name]
-        where = f"methods.{number} ({name})"
+        where, before = f"methods.{number} ({name})", len(found)
         config, learns = entry.get("config", {}), kind.trains
         if isinstance(config, dict):
             wrong = _errors_of(kind.Config, config, f"{where}.config")
@@ -60,19 +63,74 @@ def option_errors(raw: dict[str, Any]) -> list[str]:
             else:
                 merged = {**kind.stage.model_dump(), **own}
                 found += _errors_of(Training, merged, f"{where}.stage_training")
+        if len(found) == before and isinstance(config, dict):
+            found += vary_errors(entry, kind, common, where)
     return found
 
 
-def _errors_of(model: type[BaseModel], value: dict[str, Any], where: str) -> list[str]:
+def vary_errors(
+    entry: dict[str, Any], kind: type[Method], overrides: dict[str, Any], where: str
+) -> list[str]:
+    """Errors in the ablations of an entry whose options are sound; each value's once.
+
+    overrides: the study's changes to all recipes.
+    """
+    if entry.get("vary") is None:
+        return []
+    base = {key: entry.get(key, {}) for key in ("name", "config", "training", "vary")}
+    try:
+        checked = MethodEntry.model_validate(base)
+    except ValidationError:
+        return []  # said where the study's form is checked
+    vary = checked.vary
+    assert vary is not None
+    recipe = {**kind.recipe.model_dump(), **overrides, **checked.training}
+    if kind.learns(checked.checked()) and (wrong := _errors_of(Training, recipe, where)):
+        return wrong
+    where = f"{where}.vary"
+    known = [*kind.Config.model_fields, *(RECIPE + name for name in Training.model_fields)]
+    found = [
+        f"{where}.{place}: unknown option{suggest(name, known)}"
+        for name, place in vary.options.items()
+        if name not in known
+    ]
+    for options in [] if found else combinations(vary):
+        one, this = changed(checked, options), f"{where}[{words(options)}]"
+        wrong = _errors_of(kind.Config, one.config, where, this)
+        if not wrong and any(name.startswith(RECIPE) for name in options):
+            merged = {**recipe, **one.training}
+            if kind.learns(one.checked()):
+                wrong = _errors_of(Training, merged, f"{where}.training", this)
+            else:
+                wrong = [f"{this}: this method trains nothing; leave its recipe out"]
+        found += [error for error in wrong if error not in found]
+    if not found and not ablations(checked, overrides):
+        found.append(
+            f"{where}: names no combination of options other than the method's own; give some "
+            "under grid, each or cases"
+        )
+    return found
+
+
+def _errors_of(
+    model: type[BaseModel], value: dict[str, Any], where: str, together: str | None = None
+) -> list[str]:
+    """together: stands for `where` in errors of several fields together."""
     try:
         model.model_validate(value)
     except ValidationError as error:
-        return [line(detail, model, where) for detail in error.errors()]
+        return [
+            line(detail, model, where if detail["loc"] else together or where)
+            for detail in error.errors()
+        ]
     return []
 
 
-def dataset_errors(raw: dict[str, Any], data_root: Place) -> list[str]:
-    """Datasets that are named anywhere and are not built, or lack the task."""
+def dataset_errors(raw: dict[str, Any], data_root: Place, built: bool = True) -> list[str]:
+    """Datasets that are named anywhere and are not built, or lack the task.
+
+    built: False where the recipe of a dataset will do, which is asked for the task.
+    """
     named: list[tuple[str, Any]] = []
     for key in ("datasets", "evaluate_on"):
         texts = raw.get(key)
@@ -83,20 +141,36 @@ def dataset_errors(raw: dict[str, Any], data_root: Place) -> list[str]:
     return [
         error
         for where, text in named
-        if isinstance(text, str) and (error := _dataset_error(where, text, data_root))
+        if isinstance(text, str) and (error := _dataset_error(where, text, data_root, built))
     ]
 
 
-def _dataset_error(where: str, text: str, data_root: Place) -> str | None:
+def is_built(name: str, data_root: Place) -> bool:
+    """Whether a dataset's manifest is there; a remote one is taken to be."""
+    return not isinstance(data_root, Path) or (data_root / name / MANIFEST).is_file()
+
+
+def build_command(name: str, data_root: Place) -> str:
+    """The command that builds a dataset of a known recipe."""
+    folders = "".join(f"--{which} DIR " for which in recipes()[name].inputs)
+    return f"promptgrid data build {name} {folders}--out {data_root}"
+
+
+def _dataset_error(where: str, text: str, data_root: Place, built: bool) -> str | None:
     name, _, task = text.partition("/")
-    if isinstance(data_root, Path) and not (data_root / name / MANIFEST).is_file():
-        if name in recipes():
+    if isinstance(data_root, Path) and not is_built(name, data_root):
+        if name not in recipes():
+            there = {path.parent.name for path in data_root.glob(f"*/{MANIFEST}")}
+            return f"{where}: unknown dataset {name!r}{suggest(name, [*recipes(), *there])}"
+        if built:
             return (
                 f"{where}: dataset {name!r} is not built in {data_root}; run "
-                f"`promptgrid data build {name} --out {data_root}`"
+                f"`{build_command(name, data_root)}`"
             )
-        built = {path.parent.name for path in data_root.glob(f"*/{MANIFEST}")}
-        return f"{where}: unknown dataset {name!r}{suggest(name, [*recipes(), *built])}"
+        tasks = [known.name for known in recipes()[name].outline()]
+        if task and tasks and task not in tasks:
+            return f"{where}: dataset {name!r} has no task {task!r}; it has: {', '.join(tasks)}"
+        return None
     try:
         open_dataset(data_root / name).manifest.task(task or None)
     except DataError as error:

@@ -65,12 +65,13 @@ def line(
 ) -> str:
     """One line for one pydantic error.
 
-    nested: top-level key -> the model below it, whose fields an unknown key is compared with.
+    nested: key -> the model below it, whose fields an unknown key is compared with.
     """
     location = [str(part) for part in detail["loc"]]
     where = ".".join([p for p in [prefix, *location] if p]) or "study"
     kind, value = detail["type"], detail.get("input")
-    kind_of = (nested or {}).get(location[0], model) if len(location) > 1 else model
+    below = [nested[part] for part in location[:-1] if part in nested] if nested else []
+    kind_of = below[-1] if below else model
     if kind == "extra_forbidden":
         return f"{where}: unknown key{suggest(location[-1], list(kind_of.model_fields))}"
     if kind == "missing":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,16 @@ class _Part:
 def title(record: Record) -> str:
     """The record as tables call it: `coop on cirr/test1, 4 shots, seed 1`."""
     cell = record["cell"]
-    draw = f", {cell['shots']} shots, seed {cell['seed']}" if cell["trains"] else ""
+    crossed = "" if cell.get("draw") is None else f", draw {cell['draw']}"
+    draw = f", {cell['shots']} shots{crossed}, seed {cell['seed']}" if cell["trains"] else ""
     return f"{cell['variant'] or cell['method']} on {cell['dataset']}/{cell['task']}{draw}"
+
+
+def folder_name(record: Record) -> str:
+    """The record's label and key as a name of a folder; an ablation's label holds its options."""
+    label = record["cell"]["variant"] or record["cell"]["method"]
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-")
+    return f"{plain}-{record['key'][:12]}"
 
 
 def submittable(store: RecordStore) -> list[dict[str, Any]]:

@@ -44,8 +44,8 @@ def apart(cell: Cell) -> str | None:
 def groups(cells: Sequence[Cell], most: int | None, ranks: int = 1) -> list[list[Cell]]:
     """Cells in the order of their groups' first ones; every cell in one group of at most `most`.
 
-    Those of a group differ in the seed alone, and in the shots where the recipe counts steps. None:
-    as many as there are. Cells on several ranks stand alone.
+    Those of a group differ in the seed and draw alone, and in the shots where the recipe counts
+    steps. None: as many as there are. Cells on several ranks stand alone.
     """
     found: list[list[Cell]] = []
     open_: dict[str, list[Cell]] = {}
@@ -54,8 +54,8 @@ def groups(cells: Sequence[Cell], most: int | None, ranks: int = 1) -> list[list
             found.append([cell])
             continue
         assert cell.training is not None
-        counted = ("seed", "shots") if cell.training.steps is not None else ("seed",)
-        like = strict_json.digest({k: v for k, v in cell.identity.items() if k not in counted})
+        free = {"seed", "draw"} | ({"shots"} if cell.training.steps is not None else set())
+        like = strict_json.digest({k: v for k, v in cell.identity.items() if k not in free})
         group = open_.get(like)
         if group is None or len(group) == most:
             found.append(group := [])
@@ -135,7 +135,7 @@ def _pupil(cell: Cell, inputs: Inputs) -> tuple[Method, Course]:
     torch.manual_seed(cell.seed)
     method = build_method(cell, inputs.backbone(), home.task).to(inputs.engine.device)
     course = prepare(
-        method, cell.training, home, cell.shots, cell.seed, inputs.engine, cell.few_shot
+        method, cell.training, home, cell.shots, cell.seed, inputs.engine, cell.few_shot, cell.draw
     )
     return method, course
 

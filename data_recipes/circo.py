@@ -22,7 +22,7 @@ from data_recipes.core.images import ImageFile
 from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
 from data_recipes.core.photos import SplitConfig, chosen_splits, file_warnings, named_images
 from data_recipes.core.protocol import CIRCO_ASPECTS
-from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig, TaskOutline
 
 GALLERY = "image_info_unlabeled2017.json"
 GALLERY_IMAGES = 123_403
@@ -137,6 +137,10 @@ class CIRCO(Recipe):
     attribution = "CIRCO, Baldrati et al., ICCV 2023 (arXiv 2303.15247); images of COCO 2017"
     source = "https://github.com/miccunifi/CIRCO"
     inputs = ("annotations", "images")
+    foreseen = (
+        TaskOutline("val", "composed", "circo/1", trains=False),
+        TaskOutline("test", "composed", "circo/1", trains=False),
+    )
     Config: ClassVar[type[RecipeConfig]] = CIRCOConfig
 
     def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:

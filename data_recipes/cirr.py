@@ -27,7 +27,7 @@ from data_recipes.core.folders import AnnotationFolder, ImageFolder
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
 from data_recipes.core.photos import SplitConfig, chosen_splits, file_warnings, named_images
-from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig, TaskOutline
 
 VERSION = "rc2"
 PLACES = ("captions", "image_splits", "cirr/captions", "cirr/image_splits")
@@ -143,6 +143,11 @@ class CIRR(Recipe):
     attribution = "CIRR, Liu et al., ICCV 2021 (arXiv 2108.04024); images of NLVR2"
     source = "https://github.com/Cuberick-Orion/CIRR"
     inputs = ("annotations", "images")
+    foreseen = (
+        TaskOutline("val", "composed", "cirr/1"),
+        TaskOutline("val-soft", "composed", "cirr-soft/1"),
+        TaskOutline("test1", "composed", "cirr/1"),
+    )
     Config: ClassVar[type[RecipeConfig]] = CIRRConfig
 
     def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:

@@ -20,7 +20,7 @@ from data_recipes.core.folders import AnnotationFolder, ImageFolder
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import DataError, Task
 from data_recipes.core.photos import named_images
-from data_recipes.core.recipe import PhotoConfig, Recipe, RecipeConfig
+from data_recipes.core.recipe import PhotoConfig, Recipe, RecipeConfig, TaskOutline
 
 SPLITS = ("train", "val", "test")
 _COOP = "splits: Zhou et al., Learning to Prompt for Vision-Language Models (arXiv 2109.01134)"
@@ -31,6 +31,11 @@ class CoOpRecipe(Recipe):
 
     source = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
     inputs = ("annotations", "images")
+    foreseen = (
+        TaskOutline("classification", "classification", "classification/1"),
+        TaskOutline("val", "classification", "classification/1"),
+        TaskOutline("base-to-new", "classification", "base-to-new/1"),
+    )
     Config: ClassVar[type[RecipeConfig]] = PhotoConfig
 
     @property

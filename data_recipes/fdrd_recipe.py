@@ -21,7 +21,7 @@ from data_recipes.core.folders import AnnotationFolder, ImageFolder
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import DataError, RetrievalTask, Task
 from data_recipes.core.photos import named_images
-from data_recipes.core.recipe import PhotoConfig, Recipe, RecipeConfig
+from data_recipes.core.recipe import PhotoConfig, Recipe, RecipeConfig, TaskOutline
 
 # domain -> the set of CoOp that its images are from, and its names in file names
 DOMAINS = {
@@ -66,6 +66,11 @@ class FDRD(Recipe):
     attribution = "FDRD, DCAR (arXiv 2508.04028); captions by InternLM-XComposer"
     source = "https://github.com/wyf202322/DCAR"
     inputs = ("annotations", "images")
+    foreseen = tuple(
+        TaskOutline(f"{domain}{suffix}", "image_text", f"fdrd{suffix}/1")
+        for domain in DOMAINS
+        for suffix in ("", "-credit-identical", "-hard")
+    )
     Config: ClassVar[type[RecipeConfig]] = PhotoConfig
 
     @cached_property

@@ -14,7 +14,7 @@ from data_recipes.core.folders import AnnotationFolder
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import DataError, Task
 from data_recipes.core.photos import SplitConfig
-from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig, TaskOutline
 from data_recipes.imagenet_shifted import (
     TEMPLATES,
     VARIANTS,
@@ -43,6 +43,11 @@ class ImageNet(Recipe):
     attribution = "ImageNet, Russakovsky et al. (arXiv 1409.0575)"
     source = "https://image-net.org"
     inputs = ("annotations", "images")
+    foreseen = (
+        TaskOutline("classification", "classification", "classification/1"),
+        TaskOutline("base-to-new", "classification", "base-to-new/1"),
+        TaskOutline("domain-generalisation", "classification", "domain-generalisation/1"),
+    )
     Config: ClassVar[type[RecipeConfig]] = ImageNetConfig
 
     def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:

@@ -19,7 +19,7 @@ from data_recipes.core.classification import Labelled, Splits, classification_ta
 from data_recipes.core.folders import AnnotationFolder, ImageFolder
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import DataError, Task
-from data_recipes.core.recipe import PhotoConfig, Recipe, RecipeConfig
+from data_recipes.core.recipe import PhotoConfig, Recipe, RecipeConfig, TaskOutline
 
 TEMPLATES = ("a photo of a {}.",)
 
@@ -66,6 +66,7 @@ class ShiftedImageNet(Recipe):
     """A shifted test set alone: for methods that do not learn."""
 
     inputs = ("annotations", "images")
+    foreseen = (TaskOutline("classification", "classification", "classification/1", trains=False),)
     Config: ClassVar[type[RecipeConfig]] = PhotoConfig
 
     @property

@@ -19,7 +19,7 @@ from data_recipes.core.folders import AnnotationFolder, ImageFolder
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import DataError, Task
 from data_recipes.core.photos import SplitConfig, chosen_splits, named_images
-from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig, TaskOutline
 from data_recipes.karpathy import Image
 
 FIRST = 5
@@ -128,6 +128,10 @@ class Flickr30k(KarpathyRecipe):
     source = "https://shannon.cs.illinois.edu/DenotationGraph/"
     whole = "dataset_flickr30k.json"
     stems = ("flickr30k",)
+    foreseen = (
+        TaskOutline("test", "image_text", "karpathy-1k/1"),
+        TaskOutline("val", "image_text", "karpathy-5k/1"),
+    )
     places = ("flickr30k",)
 
     def counts(self) -> dict[str, int]:
@@ -155,6 +159,14 @@ class Coco(KarpathyRecipe):
     Config: ClassVar[type[RecipeConfig]] = CocoConfig
     whole = "dataset_coco.json"
     stems = ("coco", "mscoco", "coco_karpathy")
+    foreseen = (
+        *(
+            TaskOutline(f"{size}{suffix}", "image_text", f"karpathy-{size}{suffix}/1")
+            for suffix in ("", "-first5")
+            for size in ("5k", "1k")
+        ),
+        TaskOutline("val", "image_text", "karpathy-5k/1"),
+    )
     places = ("coco", "mscoco")
 
     def joined(self) -> tuple[str, ...]:

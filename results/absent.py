@@ -24,7 +24,7 @@ _PATH = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?(?:[/\\][\w.+@=-]+){2,}[/\\]?")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{4,}")
 _ENDPOINT = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
 _LONGEST_REASON = 160
-_LABELS = ("study", "variant", "backbone")
+_LABELS = ("study", "variant", "backbone", "ablation_of", "oracle")
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,33 @@ class Absence:
     seed: int
     status: str
     reason: str
+    draw: int = -1
+    """-1 where the seed draws the shots too."""
 
     def __str__(self) -> str:
-        """`seed 3 failed: out of memory`."""
-        return f"seed {self.seed} {self.status}" + (f": {self.reason}" if self.reason else "")
+        """`seed 3 failed: out of memory`; `draw 2, seed 3 missing`."""
+        where = f"draw {self.draw}, " if self.draw >= 0 else ""
+        state = f"{self.status}: {self.reason}" if self.reason else self.status
+        return f"{where}seed {self.seed} {state}"
 
 
 def restrict(frame: pd.DataFrame, expected: Sequence[Mapping[str, Any]] | None) -> pd.DataFrame:
     """The rows of the study's own cells, under its own names; all rows without a study.
 
     Labels are no part of a cell's identity: a record may have been made for another study that
-    called the same variant or backbone otherwise. Systems scored from prediction files belong to
-    every study of the folder they were put into.
+    called the same variant or backbone otherwise, had it as an ablation or as a method of its own,
+    or chose its options elsewhere. Systems scored from prediction files belong to every study of
+    the folder they were put into.
     """
     if expected is None:
         return frame
-    by_key = {str(cell["key"]): cell for cell in expected}
+    by_key = {
+        str(cell["key"]): {**cell, "oracle": place(cell)["oracle"]} if "selection" in cell else cell
+        for cell in expected
+    }
     mine = frame["key"].isin(by_key) | (frame["study"] == EXTERNAL)
     own = frame[mine].reset_index(drop=True)
-    for name in _LABELS:
+    for name in [name for name in _LABELS if name in own]:
         own[name] = [
             str(by_key.get(key, {}).get(name, stored) or "")
             for key, stored in zip(own["key"], own[name], strict=True)

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from results.document import visible
 from results.stages import HEADER, stage_lines
-from results.tables import Grid, empty_text, grids
+from results.tables import Grid, Row, grids, titles
+from results.wording import EMPTY, empty_text, shots_text
 
-MOST_SHOT_COLUMNS = 6
+MOST_SHOT_COLUMNS = 4
 """More would not fit 100 columns; the file `leaderboard.md` has them all."""
 
+TIED = "="
 
-def console_leaderboard(board: pd.DataFrame) -> list[Table]:
-    """Tables from `tables.leaderboard`, headline metric only."""
-    return [_console_table(grid) for grid in grids(board)]
+
+def console_leaderboard(
+    board: pd.DataFrame,
+    standings: pd.DataFrame | None = None,
+    flags: pd.DataFrame | None = None,
+) -> list[Table]:
+    """Tables from `tables.leaderboard`, headline metric only; see `tables.grids`."""
+    tables = grids(board, standings, flags)
+    return [_console_table(grid, title) for grid, title in zip(tables, titles(tables), strict=True)]
+
+
+def next_lines(out: Path, compared: bool) -> list[str]:
+    """Where to read on; compared: whether there are pairs of methods to read about."""
+    lines = [f"read on: {out / 'tables' / 'leaderboard.html'}"]
+    if compared:
+        lines[0] += ", where every pair of methods is compared (comparisons.csv has them as data)"
+    return [*lines, f"make tables and plots again from the records alone: promptgrid report {out}"]
 
 
 def console_stages(stages: pd.DataFrame) -> list[Table]:
@@ -34,10 +52,10 @@ def console_stages(stages: pd.DataFrame) -> list[Table]:
     return [table]
 
 
-def _console_table(grid: Grid) -> Table:
-    shots_shown = _shown(grid.shots)
+def _console_table(grid: Grid, title: str) -> Table:
+    shots_shown = _shown(grid.columns)
     table = Table(
-        title=Text(f"{grid.title}: {grid.headline or 'not measured yet'} in %"),
+        title=Text(f"{visible(title)}: {grid.headline or 'not measured yet'} in %"),
         title_justify="left",
         caption=Text(_caption(grid)),
         caption_justify="left",
@@ -45,57 +63,59 @@ def _console_table(grid: Grid) -> Table:
     )
     table.add_column("method", overflow="fold", min_width=12, max_width=28)
     for shots in shots_shown:
-        table.add_column(_heading(shots), justify="right", no_wrap=True)
-    for row in grid.rows:
-        cells = []
-        for shots in shots_shown:
-            entry = row.by_shots.get(shots)
-            best = entry is not None and entry["mean"] == grid.best(shots)
-            style = "bold" if best and len(grid.rows) > 1 else ""
-            cells.append(Text("—" if entry is None else _short_text(entry), style=style))
-        table.add_row(Text(row.label), *cells)
+        table.add_column(shots_text(shots), justify="right", no_wrap=True)
+    for number, row in enumerate(grid.rows, start=1):
+        cells = [_cell(row, shots, marked=len(grid.rows) > 1) for shots in shots_shown]
+        last_free = not row.trains and number < len(grid.rows) and grid.rows[number].trains
+        table.add_row(Text(visible(row.label)), *cells, end_section=last_free)
     return table
 
 
+def _cell(row: Row, shots: int, marked: bool) -> Text:
+    entry, standing = row.at(shots), row.standings.get(shots)
+    if entry is None:
+        return Text(EMPTY)
+    if standing is None or not entry["n"] or not marked:
+        return Text(_short_text(entry))
+    mark = TIED if standing.tied else ""  # bold is lost in a file or a plain terminal
+    value = Text(mark + _short_text(entry), style="bold" if standing.tied else "")
+    return value.append(f" {standing.ranks}", style="not bold dim")
+
+
 def _shown(shots: list[int]) -> list[int]:
-    """All shot counts, or the untrained column and the largest ones."""
-    if len(shots) <= MOST_SHOT_COLUMNS:
-        return shots
-    rest = shots[1:] if shots[0] == 0 else shots
-    kept = MOST_SHOT_COLUMNS - (len(shots) - len(rest))
-    return shots[: len(shots) - len(rest)] + rest[-kept:]
-
-
-def _heading(shots: int) -> str:
-    if shots == 0:
-        return "0 shots"
-    return "1 shot" if shots == 1 else f"{shots} shots"
+    """All shot counts, or the largest ones."""
+    return shots[-MOST_SHOT_COLUMNS:]
 
 
 def _short_text(entry: Mapping[str, Any]) -> str:
-    """`45.1±1.2`; a `*` marks absent cells, a dagger a collapsed seed."""
+    """`45.1±1.2`; a `*` marks absent cells, a dagger a flagged run."""
     if entry["n"] == 0:
         return empty_text(entry["absent"])
     text = f"{100 * entry['mean']:.1f}"
     if not math.isnan(entry["half_width"]):
         text += f"±{100 * entry['half_width']:.1f}"
     text += "*" if entry["n"] < entry["n_expected"] else ""
-    return text + ("†" if entry["collapsed_seeds"] else "")
+    return text + ("†" if entry["flagged"] else "")
 
 
 def _caption(grid: Grid) -> str:
     heads = grid.board[grid.board["headline"]]
     trained = heads[heads["trains"].astype(bool) & (heads["n"] > 0)]
-    parts = [f"protocol {grid.protocol}, backbone {grid.backbone}"]
+    parts = [f"protocol {visible(grid.protocol)}, backbone {visible(grid.backbone)}"]
     if not trained.empty:
         fewest, most = int(trained["n"].min()), int(trained["n"].max())
-        seeds = str(most) if fewest == most else f"{fewest}-{most}"
-        parts.append("1 seed" if most == 1 else f"±: 95 % Student-t, {seeds} seeds")
+        runs = str(most) if fewest == most else f"{fewest}-{most}"
+        parts.append("1 run" if most == 1 else f"±: 95 % Student-t, {runs} runs")
+    if sum(bool(row.standings) for row in grid.rows) > 1:
+        parts.append(f"{TIED} and bold: tied with the best of its column; then possible ranks")
     if grid.chance is not None:
         parts.append(f"chance {100 * grid.chance:.1f}")
     n_absent = int((heads["n_expected"] - heads["n"]).sum())
     if n_absent:
         parts.append(f"* {n_absent} cells missing or failed")
-    if heads["collapsed_seeds"].map(len).any():
-        parts.append("† a seed looks collapsed")
+    if any(entry["flagged"] for row in grid.rows for entry in row.by_shots.values()):
+        parts.append("† a run is flagged")
+    hidden = len(grid.columns) - len(_shown(grid.columns))
+    if hidden:
+        parts.append(f"{hidden} smaller shot counts in leaderboard.md")
     return "; ".join(parts)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from sys import intern
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from results.store import RecordStore
@@ -39,11 +42,28 @@ COLUMNS = (
     "n_queries",
     "tie_rate",
     "trainable_parameters",
+    "last_loss_ratio",
+    "train_seconds",
+    "score_seconds",
+    "world_size",
+    "gpu",
+    "peak_bytes",
     "notes",
     "study",
     "key",
 )
 
+_OF_A_RECORD = [name for name in COLUMNS if name not in ("metric", "value", "headline")]
+_TYPES = {
+    "trains": bool,
+    "shots": int,
+    "draw": int,
+    "seed": int,
+    "n_queries": int,
+    "gpu": bool,
+    "trainable_parameters": int,
+}
+"""Without rows pandas cannot know them."""
 _ORDER = [name for name in SERIES if name != "trains"] + ["shots", *REPLICATE]
 _OPTIONAL = ("variant", "trained_on", "data_version", "backbone_version", "ablation_of")
 _CHANCE = re.compile(r"chance(?: level)?\s*[:=]\s*([0-9.]+(?:[eE]-?[0-9]+)?)")
@@ -51,37 +71,83 @@ _CHANCE = re.compile(r"chance(?: level)?\s*[:=]\s*([0-9.]+(?:[eE]-?[0-9]+)?)")
 
 def load(root: Path) -> pd.DataFrame:
     """All records below `root`; see `from_records`."""
-    return from_records(RecordStore(root).read_all())
+    return from_records(RecordStore(root).records())
 
 
-def from_records(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def from_records(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Tidy frame with `COLUMNS`, sorted, so that the order of the records does not matter.
 
     `value` is a fraction; `headline` marks the rows of each record's headline metric;
     `variant` and the like are "" where a cell has none (group keys must not be missing); `notes`
-    are joined by newlines. Stages are left out (see `stages.stage_cells`).
+    are joined by newlines. `last_loss_ratio` is the last loss over the first, `train_seconds` and
+    `score_seconds` are wall time of `world_size` ranks on GPUs (`gpu`) or not, `peak_bytes` the
+    peak memory of the device; NaN where a record does not say. Stages are left out (see
+    `stages.stage_cells`).
+
+    Records are taken one at a time and only what the columns need is kept.
     """
-    rows = [
-        {
-            **place(record["cell"]),
-            "study": record["cell"]["study"],
-            "metric": metric,
-            "value": float(value),
-            "headline": metric == record["headline"],
-            "n_queries": record["n_queries"],
-            "tie_rate": float(record["tie_rate"]),
-            "trainable_parameters": record["trainable_parameters"],
-            "notes": "\n".join(record["notes"]),
-            "key": record["key"],
-        }
-        for record in records
-        if not is_stage(record)
-        for metric, value in record["metrics"].items()
-    ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    # Without rows pandas cannot know that these are masks.
-    frame = _joined(frame.astype({"headline": bool, "trains": bool}))
-    return frame.sort_values([*_ORDER, "key", "metric"], kind="stable", ignore_index=True)
+    facts: list[tuple[Any, ...]] = []
+    names: list[str] = []
+    values: list[float] = []
+    headlines: list[bool] = []
+    counts: list[int] = []
+    for record in records:
+        if is_stage(record) or not record["metrics"]:
+            continue
+        facts.append(_facts(record))
+        for metric, value in sorted(record["metrics"].items()):
+            names.append(intern(metric))
+            values.append(float(value))
+            headlines.append(metric == record["headline"])
+        counts.append(len(record["metrics"]))
+    frame = _joined(pd.DataFrame(facts, columns=_OF_A_RECORD).astype(_TYPES))
+    order = frame.sort_values([*_ORDER, "key"], kind="stable").index.to_numpy()
+    starts = np.cumsum([0, *counts])[:-1]
+    sizes = np.array(counts, dtype=np.int64)[order]
+    # Row by row of the sorted records: where its metrics lie in the lists.
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    lies = np.repeat(starts[order], sizes) + within
+    rows = frame.take(np.repeat(order, sizes)).reset_index(drop=True)
+    rows["metric"] = pd.Series(names, dtype="str").take(lies).to_numpy()
+    rows["value"] = np.array(values, dtype=np.float64)[lies]
+    rows["headline"] = np.array(headlines, dtype=bool)[lies]
+    return rows[[*COLUMNS]]
+
+
+def _facts(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a record says beside its metrics, in the order of `COLUMNS`."""
+    at, timings, engine = place(record["cell"]), record["timings"], record["engine"]
+    memory = record["memory"]
+    gpu = engine.get("device") == "cuda"
+    told = {
+        **at,
+        "n_queries": record["n_queries"],
+        "tie_rate": float(record["tie_rate"]),
+        "trainable_parameters": record["trainable_parameters"],
+        "last_loss_ratio": last_loss_ratio(record["loss_curve"]),
+        "train_seconds": float(timings.get("train", math.nan)),
+        "score_seconds": float(timings.get("score", math.nan)),
+        "world_size": int(engine.get("world_size", 1)),
+        "gpu": gpu,
+        "peak_bytes": float(
+            memory.get("gpu_peak_bytes" if gpu else "process_peak_bytes", math.nan)
+        ),
+        "notes": "\n".join(record["notes"]),
+        "study": record["cell"]["study"],
+        "key": record["key"],
+    }
+    # Equal names of many records are one object.
+    return tuple(
+        intern(entry) if type(entry) is str else entry
+        for entry in map(told.__getitem__, _OF_A_RECORD)
+    )
+
+
+def last_loss_ratio(curve: Sequence[Sequence[float]]) -> float:
+    """The last loss over the first; NaN under two steps or for a first loss not > 0."""
+    if len(curve) < 2 or curve[0][1] <= 0:
+        return math.nan
+    return float(curve[-1][1]) / float(curve[0][1])
 
 
 def _joined(frame: pd.DataFrame) -> pd.DataFrame:

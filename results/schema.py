@@ -117,22 +117,18 @@ def to_json(record: Mapping[str, Any]) -> str:
     """Canonical text of a checked record: sorted keys, no NaN, one trailing newline."""
     check_json_values(record)
     text = json.dumps(record, sort_keys=True, allow_nan=False, ensure_ascii=False, indent=1) + "\n"
-    check_text(text)
+    from_json(text)
     return text
 
 
-def from_json(text: str) -> dict[str, Any]:
-    """Parse and check the text of one `record.json`."""
-    check_text(text)
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+def from_json(text: str | bytes) -> dict[str, Any]:
+    """Parse and check the text of one `record.json`.
 
-
-def check_text(text: str) -> None:
-    """Raise `RecordError` that names every wrong field of a record's JSON text."""
+    Raises `RecordError` that names every wrong field.
+    """
     try:
         raw = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise RecordError("not a JSON object")
@@ -149,6 +145,7 @@ def check_text(text: str) -> None:
             for problem in error.errors()
         ]
         raise RecordError("; ".join(problems)) from error
+    return raw
 
 
 def check_json_values(value: object, path: str = "") -> None:

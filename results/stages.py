@@ -48,7 +48,7 @@ def stage_cells(
             "trained_on": "",  # the source, which has a column of its own
             "metric": record["headline"],
             "value": record["metrics"].get(record["headline"]),
-            "steps": len(record["loss_curve"]),
+            "steps": _steps(record["loss_curve"]),
             "trainable_parameters": record["trainable_parameters"],
             "study": record["cell"]["study"],
             "key": record["key"],
@@ -73,6 +73,11 @@ def stage_lines(stages: pd.DataFrame) -> list[list[str]]:
         ]
         for row in stages.to_dict("records")
     ]
+
+
+def _steps(curve: Sequence[Sequence[float]]) -> int:
+    """Steps are numbered from 0; a shipped curve lacks points in between."""
+    return int(curve[-1][0]) + 1 if curve else 0
 
 
 def _score(metric: str, value: float | None) -> str:

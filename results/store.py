@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,10 +130,10 @@ class RecordStore:
         """The checked content of one `record.json`."""
         path = self.folder(key) / RECORD_FILE
         try:
-            record = from_json(path.read_text(encoding="utf-8"))
+            record = from_json(path.read_bytes())
         except FileNotFoundError:
             raise KeyError(f"no record {key!r} in {self._records}") from None
-        except (RecordError, UnicodeDecodeError) as error:
+        except RecordError as error:
             raise RecordError(
                 f"{path}: {error}. To compute the cell again, delete {path.parent}"
             ) from error
@@ -141,9 +141,13 @@ class RecordStore:
             raise RecordError(f"{path}: holds the key {record['key']!r}, not its folder's name")
         return record
 
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All records, sorted by key, one at a time: a large store would fill the memory."""
+        return map(self.read, self.keys())
+
     def read_all(self) -> list[dict[str, Any]]:
-        """All records, sorted by key."""
-        return [self.read(key) for key in self.keys()]
+        """All records at once, sorted by key."""
+        return [*self.records()]
 
     def read_ranks(self, key: str) -> pd.DataFrame | None:
         """Per-query ranks of a record, or None where it has none."""

@@ -1,20 +1,21 @@
 """The leaderboard as data: means over seeds, and the cells that are absent. No I/O.
 
-`markdown.py` and `console.py` only lay out what is computed here.
+`Grid` and `Row` know no layout: tables in all formats, the terminal and the plots share them.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from results.absent import Absence, absent_cells, restrict
 from results.frames import REPLICATE, SERIES, TABLE, chance_level, label_of, remarks
-from results.statistics import collapsed, summary
+from results.statistics import summary
 
 BOARD_COLUMNS = (
     *SERIES,
@@ -27,7 +28,7 @@ BOARD_COLUMNS = (
     "n_expected",
     "seeds",
     "values",
-    "collapsed_seeds",
+    "draws",
     "absent",
     "n_queries_min",
     "n_queries_max",
@@ -54,10 +55,7 @@ def leaderboard(
     absent = absent_cells(frame, expected, failures)
     reasons = _absent_by_group(absent[~absent["stage"]])
 
-    facts = {
-        group: _facts(cells)
-        for group, cells in frame.groupby([*SERIES, "shots", "metric"], sort=True)
-    }
+    facts = _facts(frame)
     # Every record has its headline metric, but another one may be left out of some (with a
     # note): the headline's rows count the records.
     n_records = frame[frame["headline"]].groupby([*SERIES, "shots"]).size().to_dict()
@@ -65,14 +63,11 @@ def leaderboard(
     for row in summary(frame).to_dict("records"):
         group = tuple(row[column] for column in (*SERIES, "shots", "metric"))
         missing = reasons.get(_position(row), [])
-        lost = [row["seeds"][i] for i in collapsed(row["values"], facts[group]["n_queries_min"])]
         rows.append(
             {
                 **{str(name): value for name, value in row.items()},
                 **facts[group],
                 "n_expected": n_records[_position(row)] + len(missing),
-                # Only the headline is watched: other metrics may be near zero by nature.
-                "collapsed_seeds": tuple(lost) if row["headline"] else (),
                 "absent": tuple(missing),
             }
         )
@@ -87,12 +82,36 @@ def leaderboard(
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Where a method stands in one column, as far as paired comparisons tell."""
+
+    tied: bool
+    """Not significantly below the best of the column; the best itself is tied with itself."""
+    low: int
+    """Best possible rank: 1 + the number of methods that are significantly better."""
+    high: int
+    """Worst possible rank: all methods less those that are significantly worse."""
+
+    @property
+    def ranks(self) -> str:
+        """`2-4`, or `2`."""
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
+
+@dataclass(frozen=True)
 class Row:
-    """One method (or ablation variant) of a table, with its board row per shot count."""
+    """One method (or variant) of a table, with its board row per shot count."""
 
     label: str
     trains: bool
     by_shots: dict[int, dict[str, Any]]
+    """What was measured; a training-free method is measured once, at shots 0."""
+    standings: dict[int, Standing] = field(default_factory=dict)
+    """By column; empty where nothing could be compared."""
+
+    def at(self, shots: int) -> dict[str, Any] | None:
+        """The board row that stands in a column: training-free methods stand in every one."""
+        return self.by_shots.get(shots if self.trains else 0)
 
 
 @dataclass(frozen=True)
@@ -118,10 +137,21 @@ class Grid:
         """What is learned: `dataset/task`."""
         return f"{self.dataset}/{self.task}"
 
-    def best(self, shots: int) -> float:
-        """Highest mean of a column; NaN where nothing was measured."""
-        means = [row.by_shots[shots]["mean"] for row in self.rows if shots in row.by_shots]
-        return max((mean for mean in means if not math.isnan(mean)), default=math.nan)
+    @property
+    def table(self) -> tuple[str, ...]:
+        """Its values of `frames.TABLE`."""
+        versions = (self.data_version, self.backbone_version, "oracle" if self.oracle else "")
+        return (self.dataset, self.task, self.protocol, self.backbone, *versions)
+
+    @property
+    def columns(self) -> list[int]:
+        """The shot counts that are compared.
+
+        Training-free methods stand in all of them; 0 is one where a method that trains has
+        cells there (it learned elsewhere), or where there is nothing else.
+        """
+        trained = sorted({shots for row in self.rows if row.trains for shots in row.by_shots})
+        return trained or self.shots
 
     @property
     def chance(self) -> float | None:
@@ -130,49 +160,59 @@ class Grid:
         return None if known.empty else float(known.iloc[0])
 
 
-def grids(board: pd.DataFrame) -> list[Grid]:
-    """Split a board into its tables. Protocols and backbones never share one."""
-    return [
-        _grid([str(name) for name in group], rows)
-        for group, rows in board.groupby(list(TABLE), sort=True)
-    ]
+def grids(
+    board: pd.DataFrame,
+    standings: pd.DataFrame | None = None,
+    flags: pd.DataFrame | None = None,
+) -> list[Grid]:
+    """Split a board into its tables. Protocols, backbones and versions never share one.
+
+    standings, flags: from `standings.standings` and `collapse.flags`; without them nothing is
+    marked as tied or flagged. Ablations are in no table here (see `ablations.py`).
+    """
+    places: dict[tuple[str, ...], dict[tuple[int, str], Standing]] = {}
+    for row in [] if standings is None else standings.to_dict("records"):
+        standing = Standing(bool(row["tied"]), int(row["rank_low"]), int(row["rank_high"]))
+        where = tuple(str(row[name]) for name in TABLE)
+        places.setdefault(where, {})[int(row["shots"]), str(row["label"])] = standing
+    flagged: Counter[tuple[Any, ...]] = Counter()
+    for row in [] if flags is None else flags.to_dict("records"):
+        flagged[_position(row)] += 1
+    main = board[board["ablation_of"] == ""]
+    tables = []
+    for group, rows in main.groupby(list(TABLE), sort=True):
+        table = tuple(str(name) for name in group)
+        tables.append(_grid(table, rows, places.get(table, {}), flagged))
+    return tables
 
 
-def cell_text(entry: Mapping[str, Any]) -> str:
-    """`45.1 ± 1.2 (3)` in percent; `(2 of 3)` where cells are absent; else why it is empty."""
-    if entry["n"] == 0:
-        return empty_text(entry["absent"])
-    text = f"{100 * entry['mean']:.1f}"
-    if not math.isnan(entry["half_width"]):
-        text += f" ± {100 * entry['half_width']:.1f}"
-    complete = entry["n"] == entry["n_expected"]
-    count = f"({entry['n']})" if complete else f"({entry['n']} of {entry['n_expected']})"
-    return f"{text} {count}" + (" †" if entry["collapsed_seeds"] else "")
+def titles(tables: Sequence[Grid]) -> list[str]:
+    """`dataset/task · backbone` of each table, and what tells apart those that share that."""
+    families: dict[tuple[str, str], list[Grid]] = {}
+    for grid in tables:
+        families.setdefault((grid.title, grid.backbone), []).append(grid)
+    return [_title(grid, families[grid.title, grid.backbone]) for grid in tables]
 
 
-def empty_text(absent: Sequence[Absence]) -> str:
-    """What stands in a cell none of whose seeds has a record."""
-    return "failed" if any(absence.status == "failed" for absence in absent) else "missing"
+def _title(grid: Grid, family: Sequence[Grid]) -> str:
+    parts = [grid.title, grid.backbone]
+    if len({other.protocol for other in family}) > 1:
+        parts.append(f"protocol {grid.protocol}")
+    if len({other.data_version for other in family}) > 1:
+        parts.append(f"data {grid.data_version or 'of unknown version'}")
+    if len({other.backbone_version for other in family}) > 1:
+        parts.append(f"weights {grid.backbone_version or 'of unknown version'}")
+    if grid.oracle:
+        parts.append("options chosen on the scored split")
+    return " · ".join(parts)
 
 
-def leaderboard_csv(board: pd.DataFrame) -> str:
-    """The whole board as CSV: fractions, every seed's value, absent cells with reasons."""
-    flat = board.copy()
-    for column in ("mean", "half_width"):
-        flat[column] = [_decimal(value) for value in board[column]]
-    for column in ("seeds", "values", "collapsed_seeds"):
-        flat[column] = [";".join(repr(entry) for entry in entries) for entries in board[column]]
-    flat["absent"] = ["; ".join(str(absence) for absence in entry) for entry in board["absent"]]
-    flat["notes"] = board["notes"].str.replace("\n", " | ")
-    return flat.to_csv(index=False, lineterminator="\n")
-
-
-def _decimal(value: float) -> str:
-    """Six decimals: beyond them scipy's quantile may differ between versions."""
-    return "" if math.isnan(value) else f"{value:.6f}"
-
-
-def _grid(table: list[str], board: pd.DataFrame) -> Grid:
+def _grid(
+    table: tuple[str, ...],
+    board: pd.DataFrame,
+    places: Mapping[tuple[int, str], Standing],
+    flagged: Mapping[tuple[Any, ...], int],
+) -> Grid:
     dataset, task, protocol, backbone, data_version, backbone_version, oracle = table
     headlines = sorted(set(board.loc[board["headline"], "metric"]) - {""})
     if len(headlines) > 1:
@@ -183,9 +223,13 @@ def _grid(table: list[str], board: pd.DataFrame) -> Grid:
     by_series: dict[tuple[bool, str], dict[int, dict[str, Any]]] = {}
     for row in board[board["headline"]].to_dict("records"):
         entry = {str(name): value for name, value in row.items()}
+        entry["flagged"] = flagged.get(_position(entry), 0)
         series = (bool(entry["trains"]), label_of(entry))
         by_series.setdefault(series, {})[int(entry["shots"])] = entry
-    rows = [Row(label, trains, by_shots) for (trains, label), by_shots in by_series.items()]
+    rows = []
+    for (trains, label), by_shots in by_series.items():
+        stands = {shots: place for (shots, name), place in places.items() if name == label}
+        rows.append(Row(label, trains, by_shots, stands))
     return Grid(
         dataset,
         task,
@@ -208,17 +252,30 @@ def _standing(row: Row) -> tuple[bool, float, str]:
     return row.trains, -mean, row.label
 
 
-def _facts(cells: pd.DataFrame) -> dict[str, Any]:
-    """What a group's records say beside the metric itself."""
-    chance = chance_level(cells["notes"])
-    return {
-        "n_queries_min": int(cells["n_queries"].min()),
-        "n_queries_max": int(cells["n_queries"].max()),
-        "tie_rate": float(cells["tie_rate"].max()),
-        "trainable_parameters": int(cells["trainable_parameters"].max()),
-        "chance": math.nan if chance is None else chance,
-        "notes": "\n".join(remarks(cells["notes"])),
-    }
+def _facts(frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """What the records of each (series, shots, metric) say beside the metric itself."""
+    columns = [*SERIES, "shots", "metric"]
+    grouped = frame.groupby(columns, sort=True)
+    found = grouped.agg(
+        n_queries_min=("n_queries", "min"),
+        n_queries_max=("n_queries", "max"),
+        tie_rate=("tie_rate", "max"),
+        trainable_parameters=("trainable_parameters", "max"),
+    )
+    said = frame[[*columns, "notes"]].drop_duplicates()
+    notes: dict[tuple[Any, ...], list[str]] = {}
+    for said_of, text in zip(said[columns].itertuples(index=False), said["notes"], strict=True):
+        notes.setdefault(tuple(said_of), []).append(text)
+    facts: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in found.reset_index().to_dict("records"):
+        group = tuple(row.pop(name) for name in columns)
+        chance = chance_level(sorted(notes[group]))
+        facts[group] = {
+            **{str(name): value for name, value in row.items()},
+            "chance": math.nan if chance is None else chance,
+            "notes": "\n".join(remarks(notes[group])),
+        }
+    return facts
 
 
 def _position(row: Mapping[Any, Any]) -> tuple[Any, ...]:
@@ -228,7 +285,7 @@ def _position(row: Mapping[Any, Any]) -> tuple[Any, ...]:
 def _absent_by_group(absent: pd.DataFrame) -> dict[tuple[Any, ...], list[Absence]]:
     found: dict[tuple[Any, ...], list[Absence]] = {}
     for row in absent.to_dict("records"):
-        absence = Absence(row["seed"], row["status"], row["reason"])
+        absence = Absence(row["seed"], row["status"], row["reason"], row["draw"])
         found.setdefault(_position(row), []).append(absence)
     return found
 
@@ -244,7 +301,7 @@ def _empty_row(position: tuple[Any, ...], missing: list[Absence]) -> dict[str, A
         "n_expected": len(missing),
         "seeds": (),
         "values": (),
-        "collapsed_seeds": (),
+        "draws": (),
         "absent": tuple(missing),
         "n_queries_min": 0,
         "n_queries_max": 0,

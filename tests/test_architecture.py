@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,12 @@ def test_a_file_has_one_subject(path: Path) -> None:
 def test_the_check_sees_a_forbidden_import(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text("from bench.cell import Cell\nimport results.store\n")
     assert imported(tmp_path / "x.py") == {"bench.cell", "results.store"}
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        listed["package-dir"].get(name, name.replace(".", "/")) for name in listed["packages"]
+    }
+    assert folders >= {str(path.parent.relative_to(ROOT)) for path in modules()}
+    assert all((ROOT / folder).is_dir() for folder in folders)

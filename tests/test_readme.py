@@ -24,7 +24,7 @@ def test_the_study_is_valid(tmp_path: Path) -> None:
     assert refused.value.errors and all("is not built" in line for line in refused.value.errors)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("studies/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("studies/**/*.yaml")), ids=lambda path: path.stem)
 def test_the_studies_are_valid(path: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError) as refused:
         load_study(path, tmp_path)

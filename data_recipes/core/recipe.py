@@ -12,15 +12,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_recipes.core.images import ImageSource, Pad
-from data_recipes.core.model import DataError, Task
+from data_recipes.core.model import DataError, Task, TaskKind
 
 Input = Literal["annotations", "images"]
+
+
+class NoFolderError(DataError):
+    """A recipe asks for a folder that was not named."""
 
 
 class RecipeConfig(BaseModel):
@@ -48,6 +53,16 @@ class Folders:
     images: Path | None = None
 
 
+@dataclass(frozen=True)
+class TaskOutline:
+    """What is known of a task before it is built. trains: it has a training part."""
+
+    name: str
+    kind: TaskKind
+    protocol: str
+    trains: bool = True
+
+
 class Recipe(ABC):
     """One dataset. Found by its module's place in `data_recipes/`, or by an entry point.
 
@@ -56,6 +71,7 @@ class Recipe(ABC):
     licence, attribution, source: kept in the manifest and shown beside results.
     summary: one line for `promptgrid datasets`.
     inputs: the folders that it reads; the user names them (`--annotations`, `--images`).
+    foreseen: the tasks of a whole build from such folders, the default one first; (): unknown.
     """
 
     name: ClassVar[str]
@@ -65,17 +81,29 @@ class Recipe(ABC):
     attribution: ClassVar[str] = ""
     source: ClassVar[str] = ""
     inputs: ClassVar[tuple[Input, ...]] = ()
+    foreseen: ClassVar[tuple[TaskOutline, ...]] = ()
     Config: ClassVar[type[RecipeConfig]] = RecipeConfig
 
     def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:
         self.config = config if config is not None else self.Config()
         self.folders = folders if folders is not None else Folders()
 
+    @classmethod
+    @cache
+    def outline(cls) -> tuple[TaskOutline, ...]:
+        """The tasks that a whole build would have, without any file; () where that is unknown."""
+        if cls.foreseen or cls.inputs:
+            return cls.foreseen
+        return tuple(
+            TaskOutline(task.name, task.kind, task.protocol, task.train is not None)
+            for task in cls().tasks()
+        )
+
     def folder(self, which: Input) -> Path:
         """One of the user's folders. Raises DataError when it was not named or is none."""
         path: Path | None = getattr(self.folders, which)
         if path is None:
-            raise DataError(
+            raise NoFolderError(
                 f"dataset {self.name!r} is made from files of yours: name the folder of its "
                 f"{which} with --{which}; `promptgrid data build --help` has an example"
             )

@@ -11,7 +11,7 @@ from data_recipes.core.folders import AnnotationFolder, ImageFolder
 from data_recipes.core.images import ImageFile
 from data_recipes.core.model import Candidate, DataError, Query, RetrievalTask, Task
 from data_recipes.core.photos import SplitConfig, chosen_splits, file_warnings, named_images
-from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig, TaskOutline
 from data_recipes.fashioniq.reader import (
     CATEGORIES,
     Captions,
@@ -58,6 +58,11 @@ class FashionIQ(Recipe):
     attribution = "FashionIQ, Wu et al., CVPR 2021 (arXiv 1905.12794)"
     source = "https://github.com/XiaoxiaoGuo/fashion-iq"
     inputs = ("annotations", "images")
+    foreseen = (
+        TaskOutline("original", "composed", "fashioniq-original/1"),
+        TaskOutline("val", "composed", "fashioniq-val/1"),
+        TaskOutline("test", "composed", "fashioniq-original/1"),
+    )
     Config: ClassVar[type[RecipeConfig]] = FashionIQConfig
 
     def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:

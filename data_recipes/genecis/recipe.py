@@ -11,11 +11,15 @@ from data_recipes.core.images import ImageFile, ImageSource
 from data_recipes.core.model import RetrievalTask, Task
 from data_recipes.core.photos import SplitConfig, chosen_splits, file_warnings
 from data_recipes.core.protocol import GENECIS_TASKS
-from data_recipes.core.recipe import Folders, Recipe, RecipeConfig
+from data_recipes.core.recipe import Folders, Recipe, RecipeConfig, TaskOutline
 from data_recipes.genecis.crops import Box, BoxesOfImage, Crop
 from data_recipes.genecis.reader import read_task
 
 PLACES = ("genecis",)
+
+
+def _protocol(task: str) -> str:
+    return f"genecis-{task.replace('_', '-')}/1"
 
 
 class GeneCISConfig(SplitConfig):
@@ -38,6 +42,13 @@ class GeneCIS(Recipe):
     attribution = "GeneCIS, Vaze et al., CVPR 2023 (arXiv 2306.07969); Visual Genome; COCO"
     source = "https://github.com/facebookresearch/genecis"
     inputs = ("annotations", "images")
+    foreseen = (
+        *(
+            TaskOutline(task.replace("_", "-"), "composed", _protocol(task), trains=False)
+            for task in GENECIS_TASKS
+        ),
+        TaskOutline("average", "composed", "genecis/1", trains=False),
+    )
     Config: ClassVar[type[RecipeConfig]] = GeneCISConfig
 
     def __init__(self, config: RecipeConfig | None = None, folders: Folders | None = None) -> None:
@@ -99,7 +110,3 @@ class GeneCIS(Recipe):
 
 def _names(task: str) -> tuple[str, str]:
     return f"{task}.json", f"{task}.min.json"
-
-
-def _protocol(task: str) -> str:
-    return f"genecis-{task.replace('_', '-')}/1"

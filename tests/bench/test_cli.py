@@ -213,6 +213,19 @@ def test_a_dry_run_lists_the_cells_and_makes_nothing(shell: Shell, tiny_data: Pa
     assert sorted(shell.folder.rglob("*")) == before
 
 
+def test_a_dry_run_lists_ablations_with_their_options(shell: Shell, tiny_data: Path) -> None:
+    varied = "[{name: coop, vary: {each: {n_ctx: [4], ctx_init: [red]}, datasets: [tiny]}}]"
+    (shell.folder / "study.yaml").write_text(STUDY.replace("[zero-shot, coop]", varied))
+    code, out, err = shell("run", "study.yaml", "--data", str(tiny_data), "--dry-run")
+    assert (code, err) == (0, "")
+    titles = [line.split(maxsplit=3)[3] for line in out.splitlines() if "to run   " in line]
+    assert [title for title in titles if "[" in title] == [
+        f"coop[{option}] on tiny/classification, 1 shot, seed {seed}"
+        for option in ("n_ctx=4", "ctx_init=red")
+        for seed in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

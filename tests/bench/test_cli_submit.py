@@ -11,7 +11,8 @@ from rich.console import Console
 from bench import cli
 from data_recipes.core.build import build_dataset
 from data_recipes.core.recipe import Folders
-from results.report import write_report
+from results.answers import answers
+from results.report import write_answers
 from results.store import RecordStore
 from tests.bench.test_submit import store_record
 from tests.results.conftest import synthetic_record
@@ -84,7 +85,8 @@ def test_scores_that_cannot_be_are_refused_or_warned_of(run: Run, folder: Path) 
 def test_a_report_with_withheld_targets_names_the_command(folder: Path) -> None:
     RecordStore(folder).write(synthetic_record())
     console = Console(width=200, record=True)
-    cli.show_report(folder, None, write_report(folder, folder, None), console)
+    found = answers(RecordStore(folder))
+    cli.show_report(found, folder, write_answers(found, folder), console)
     text = console.export_text()
     assert "withheld: 1 cell ran on a split whose targets are not public; submit with" in text
-    assert "roles/classification: accuracy in %" in text
+    assert "roles/classification · tiny: accuracy in %" in text

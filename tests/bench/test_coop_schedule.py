@@ -24,7 +24,7 @@ from methods.core.backbone import Backbone
 from methods.core.config import Training
 from methods.core.contract import Batch, TaskInfo, TrainBatch
 
-STUDIES = Path(__file__).resolve().parents[2] / "studies"
+STUDIES = Path(__file__).resolve().parents[2] / "studies" / "reproduce"
 NAMES = ("red", "green", "blue", "grey", "black")
 BATCH = 32
 # (study, shots) -> epochs

@@ -10,11 +10,21 @@ from pydantic import BaseModel
 
 from bench import fields
 from bench.cell_spec import Cell, TrainedOn
-from bench.study import MethodEntry, RunOptions, Study
+from bench.method_entry import Ablation, MethodEntry, Selection
+from bench.study import RunOptions, Study
+from bench.vary import Vary
 from methods.core.config import Training
 from methods.core.registry import registered
 
-MARKED: tuple[type[BaseModel], ...] = (Study, MethodEntry, RunOptions, Cell)
+MARKED: tuple[type[BaseModel], ...] = (
+    Study,
+    MethodEntry,
+    Ablation,
+    Vary,
+    Selection,
+    RunOptions,
+    Cell,
+)
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -90,6 +100,7 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "few_shot",
         "shots",
         "seed",
+        "draw",
     }
     assert found["runtime"] == {
         "kind",
@@ -101,6 +112,10 @@ def test_the_identity_of_a_cell_is_what_it_was() -> None:
         "zero_stage",
         "compile",
         "descriptions_file",
+        "selection",
+        "selection_split",
+        "ablation_of",
+        "varied",
     }
 
 

@@ -63,6 +63,7 @@ OTHER: dict[str, list[Any]] = {
     "few_shot": ["coop"],
     "shots": [2],
     "seed": [2],
+    "draw": [0, 1, 2],
     "kind": ["composed"],
     "study": ["t"],
     "variant": ["coop-4"],
@@ -71,6 +72,10 @@ OTHER: dict[str, list[Any]] = {
     "cache": ["elsewhere"],
     "zero_stage": [2],
     "compile": [True],
+    "selection": ["oracle"],
+    "selection_split": ["test"],
+    "ablation_of": ["coop"],
+    "varied": [{"n_ctx": 4}],
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.live import Progression
+from bench.live import Progression, gang_table
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,11 @@ def test_a_line_for_each_settled_cell(tmp_path: Path, event: dict[str, Any], lin
     progression = Progression(console, {"a": "first", "b": "second"}, tmp_path / "status.json")
     progression.event({"key": "a", **event})
     assert console.export_text().strip() == line
+
+
+def test_a_title_with_options_is_shown_as_it_is() -> None:
+    """Brackets are rich's markup elsewhere."""
+    gang = {"key": "a", "state": "runs", "since": 0.0, "cells_done": 0, "restarts": 0}
+    console = Console(width=200, record=True)
+    console.print(gang_table({"gangs": {"gang0": gang}}, {"a": "coop[red] on tiny/composed"}))
+    assert "coop[red] on tiny/composed" in console.export_text()

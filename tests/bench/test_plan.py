@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from bench import fields
+from bench.method_entry import MethodEntry
 from bench.plan import Plan, plan
-from bench.study import MethodEntry, RunOptions, Study
+from bench.study import RunOptions, Study
 from bench.study_file import StudyError
 from data_recipes.core.build import build_dataset
 from methods.core.backbone import Backbone
@@ -97,6 +98,7 @@ IDENTITY: dict[str, Any] = {
     "methods": [{"name": "coop", "config": {"n_ctx": 8}}],
     "shots": [4],
     "seeds": [4],
+    "draws": [1],
     "training": {"lr": 0.5},
     "evaluate_on": ["tiny/composed"],
     "source": "tiny/image-text",
@@ -105,6 +107,8 @@ IDENTITY: dict[str, Any] = {
 }
 RUNTIME: dict[str, list[Any]] = {
     "name": ["t"],
+    "selection": [{"rule": "oracle", "split": "test"}],
+    "reproduces": [["CF"]],
     "run": [
         {
             "gangs": 3,
@@ -156,7 +160,8 @@ def test_runtime_fields_of_a_study_give_the_same_cells(tiny_data: Path, name: st
 def test_fields_of_an_entry_follow_their_marks(tiny_data: Path, name: str, learners: None) -> None:
     other = {"name": "coop", "label": "x", "config": {"n_ctx": 3}}
     other |= {"training": {"lr": 0.1}, "stage_training": {"lr": 0.1}}
-    other |= {"datasets": ["tiny"], "shots": [1]}
+    other |= {"datasets": ["tiny"], "shots": [1], "vary": {"each": {"n_ctx": [3]}}}
+    other |= {"selection": {"rule": "oracle", "split": "test"}}
     base = {"datasets": ["tiny"], "shots": [1], "seeds": [1], "source": "tiny/image-text"}
     if name == "name":
         base |= {"shots": [0, 1]}
@@ -244,6 +249,65 @@ def test_an_entry_learns_on_the_datasets_that_it_names(tiny_data: Path) -> None:
     study["methods"] = [{"name": "coop", "datasets": ["tiny/compose"]}]
     with pytest.raises(ValueError, match=r"is not one of.*Did you mean: tiny/composed"):
         planned(tiny_data, **study)
+
+
+def test_draws_are_crossed_with_seeds(tiny_data: Path) -> None:
+    changes: dict[str, Any] = {"datasets": ["tiny"], "shots": [1, 2], "seeds": [1, 2]}
+    found = planned(tiny_data, **changes, draws=[7, 8]).cells
+    crossed = [(s, d, seed) for s in (1, 2) for d in (7, 8) for seed in (1, 2)]
+    assert [(c.shots, c.draw, c.seed) for c in found] == [(0, None, 0), *crossed]
+    assert [c.coordinates["draw"] for c in found] == [None, *(draw for _, draw, _ in crossed)]
+    assert found[1].title == "coop on tiny/classification, 1 shot, draw 7, seed 1"
+    assert len({c.training_key for c in found[1:]}) == 8
+    plain = planned(tiny_data, **changes).cells
+    assert keys_of(Plan(plain, [])) & keys_of(Plan(found, [])) == {plain[0].key}
+
+
+def test_what_is_scored_elsewhere_has_the_draw_of_its_training(tiny_data: Path) -> None:
+    found = planned(
+        tiny_data,
+        datasets=["tiny"],
+        methods=STUDY["methods"][1:],
+        shots=[1],
+        seeds=[1],
+        draws=[7, 8],
+        evaluate_on=["tiny/image-text"],
+    ).cells
+    home, away = found[:2], found[2:]
+    assert [c.draw for c in away] == [c.draw for c in home] == [7, 8]
+    assert [c.training_key for c in away] == [c.training_key for c in home]
+
+
+def test_where_all_of_a_source_is_learned_nothing_is_drawn(tiny_data: Path) -> None:
+    found = planned(
+        tiny_data,
+        datasets=["tiny"],
+        methods=STUDY["methods"][1:],
+        shots=[0, 1],
+        seeds=[1, 2],
+        draws=[7, 8],
+        source="tiny/image-text",
+    ).cells
+    whole = [c for c in found if c.shots == 0]
+    assert [(c.draw, c.seed) for c in whole] == [(None, 1), (None, 2)] and len(found) == 6
+
+
+def test_how_options_were_chosen_is_the_studys_unless_an_entry_says_it(tiny_data: Path) -> None:
+    rule = {"rule": "validation", "split": "val"}
+    vary = {"each": {"n_ctx": [2]}}
+    methods = ["zero-shot", {**STUDY["methods"][1], "selection": rule, "vary": vary}]
+    oracle = {"rule": "oracle", "split": "test"}
+    found = planned(
+        tiny_data, datasets=["tiny"], shots=[1], seeds=[1], methods=methods, selection=oracle
+    ).cells
+    said = [
+        (c.variant, c.coordinates["selection"], c.coordinates["selection_split"]) for c in found
+    ]
+    assert said == [
+        (None, "oracle", "test"),
+        (None, "validation", "val"),
+        ("coop[n_ctx=2]", "validation", "val"),
+    ]
 
 
 def test_an_entry_has_the_shots_that_it_names(tiny_data: Path) -> None:

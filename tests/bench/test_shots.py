@@ -67,6 +67,47 @@ def test_a_method_that_trains_nothing_has_one_cell_whatever_the_sampler(
     assert nested.key == coop.key
 
 
+@pytest.mark.parametrize("sampler", ["nested", "coop"])
+def test_a_draw_decides_the_shots_and_the_seed_does_not(
+    tiny_data: Path, tmp_path: Path, tiny_backbone: Backbone, sampler: Any
+) -> None:
+    class Watched(CoOp):
+        def loss(self, batch: TrainBatch) -> Any:
+            dealt.append(batch.image_id.tolist())
+            return super().loss(batch)
+
+    fields: dict[str, Any] = {"few_shot": sampler, "draws": [1, 5], "seeds": [2, 3]}
+    cells = tiny_cells(tiny_data, tmp_path, training={**QUICK, "batch_size": 4}, **fields)
+    assert [(c.draw, c.seed) for c in cells] == [(1, 2), (1, 3), (5, 2), (5, 3)]
+    inputs = Inputs(TINY_SPEC, tiny_backbone.digest, str(tiny_data), str(tmp_path), Engine())
+    data = inputs.data("tiny", cells[0].dataset_digest, cells[0].task)
+    queries, names = data.task.training().queries, data.task.training().image_ids()
+    info = TaskInfo(data.task.kind, data.task.class_names)
+    shots, orders = [], []
+    for cell in cells:
+        dealt: list[list[int]] = []
+        method = Watched(CoOpConfig(n_ctx=2), tiny_backbone, info)
+        assert cell.training is not None
+        learn(method, cell.training, data, 2, cell.seed, Engine(), sampler, None, cell.draw)
+        shots.append({names[n] for batch in dealt for n in batch})
+        orders.append(dealt)
+
+    def drawn(draw: int | None) -> list[Query]:
+        if sampler == "coop":
+            return coop_few_shot(queries, 2, draw or 0)[0]
+        return few_shot(queries, 2, draw or 0, data.digest)
+
+    assert shots == [images(drawn(cell.draw)) for cell in cells]
+    assert shots[0] == shots[1] != shots[2] == shots[3]
+    assert orders[0] != orders[1]  # the seed still orders the batches
+
+
+def test_the_split_of_a_draw_is_saved_under_the_draw(tiny_data: Path, tmp_path: Path) -> None:
+    crossed = saved(tiny_cells(tiny_data, tmp_path, seeds=[2, 3], draws=[1, 5]), tmp_path / "a")
+    plain = saved(tiny_cells(tiny_data, tmp_path, seeds=[1, 5]), tmp_path / "b")
+    assert crossed == plain and len(crossed) == 2
+
+
 def saved(cells: list[Cell], out: Path) -> dict[str, Any]:
     save_splits(cells, out)
     return {path.name: json.loads(path.read_text()) for path in (out / "splits").iterdir()}

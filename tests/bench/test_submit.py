@@ -14,7 +14,7 @@ import torch
 
 from bench.evaluate import Files, evaluate
 from bench.ranking import rank
-from bench.submit import choose, submittable, title, write_files
+from bench.submit import choose, folder_name, submittable, title, write_files
 from bench.summary import RankedPart, over_sets, summary
 from bench.top import lists_table, top_lists
 from data_recipes.core.build import build_dataset
@@ -160,6 +160,19 @@ def test_withheld_targets_need_no_metric(tmp_path: Path, data: Path, task: str) 
     written = write_files(store, store_record(store, data, task), data, [], tmp_path / "up")
     assert written.metrics is None
     assert written.files
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        (None, "coop-0123456789ab"),
+        ("coop-4.x_y", "coop-4.x_y-0123456789ab"),
+        ("coop[ctx_init=a/b c, n=../4]", "coop-ctx_init-a-b-c-n-..-4-0123456789ab"),
+    ],
+)
+def test_a_label_names_one_folder(variant: str | None, name: str) -> None:
+    record = {"key": "0123456789abcdef", "cell": {"method": "coop", "variant": variant}}
+    assert folder_name(record) == name
 
 
 def test_files_are_compact(tmp_path: Path, data: Path) -> None:

@@ -190,6 +190,20 @@ def test_groups_differ_in_the_seed_alone(tiny_data: Path, tmp_path: Path) -> Non
     assert all(len(group) == 1 for group in groups(cells, None, ranks=2))
 
 
+def test_draws_go_together_as_seeds_do(tiny_data: Path, tmp_path: Path) -> None:
+    cells = cells_of(tiny_data, tmp_path, seeds=[1, 2], draws=[1, 5])
+    assert [[(c.draw, c.seed) for c in group] for group in groups(cells, None)] == [
+        [(1, 1), (1, 2), (5, 1), (5, 2)]
+    ]
+    separate = alone(cells)
+    for one, other in zip(run_together(cells), separate, strict=True):
+        assert one is not None
+        assert_close(one, other)
+    for first, second in ((0, 2), (1, 3)):  # one seed, two draws
+        weights = [separate[n].weights["ctx"] for n in (first, second)]
+        assert not torch.allclose(*weights, atol=1e-3)
+
+
 def test_a_text_is_encoded_once_for_all_seeds(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:

@@ -78,6 +78,12 @@ def test_it_builds_soundly_and_equally(name: str, tmp_path: Path) -> None:
     manifest = build_dataset(recipe, tmp_path / "built")
     assert manifest.images == world.images and not manifest.missing
     assert check_dataset(tmp_path / "built") == []  # shards, digests, tasks; every image decoded
+    foreseen = {task.name: task for task in recipe.outline()}
+    for task in manifest.tasks if foreseen else ():
+        known = foreseen[task.name]
+        assert (known.kind, known.protocol) == (task.kind, task.protocol)
+        assert known.trains or not task.trains
+    assert not foreseen or manifest.tasks[0].name == next(iter(foreseen))
     again, _ = made(name, tmp_path / "world")
     assert build_dataset(again, tmp_path / "again").digest == manifest.digest
     assert manifest.warnings == recipe.warnings()

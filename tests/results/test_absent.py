@@ -40,6 +40,8 @@ def test_restrict(make_record: Any) -> None:
     assert restrict(frame, None) is frame
     assert set(restrict(frame, [planned(make_record(seed=2))])["seed"]) == {2}
     assert restrict(frame, []).empty
+    few = restrict(frame[["key", "study"]], [planned(make_record(seed=2))])  # such as of stages
+    assert list(few.columns) == ["key", "study"] and not few.empty
 
 
 def test_the_study_names_its_cells(make_record: Any) -> None:
@@ -51,6 +53,22 @@ def test_the_study_names_its_cells(make_record: Any) -> None:
     assert set(own["backbone"]) == {"tiny"}
     unlabelled = restrict(from_records([record]), [cell | {"variant": None}])
     assert set(unlabelled["variant"]) == {""}
+
+
+def test_the_study_says_what_is_an_ablation_and_how_options_were_chosen(make_record: Any) -> None:
+    record = make_record(variant="coop[n_ctx=16]")
+    cell = planned(record)
+    record["cell"] |= {"ablation_of": "coop", "varied": {"n_ctx": 16}, "selection": "oracle"}
+    main = cell | {"variant": "long", "ablation_of": None, "selection": "fixed"}
+    row, *_ = restrict(from_records([record]), [main]).to_dict("records")
+    assert (row["variant"], row["ablation_of"], row["oracle"]) == ("long", "", "")
+    again = cell | {"ablation_of": "words", "selection": "oracle", "variant": "words[n_ctx=16]"}
+    own = make_record(variant="coop[n_ctx=16]")
+    row, *_ = restrict(from_records([own]), [again]).to_dict("records")
+    assert (row["variant"], row["ablation_of"]) == ("words[n_ctx=16]", "words")
+    assert row["oracle"] == "oracle"
+    row, *_ = restrict(from_records([record]), [cell]).to_dict("records")  # a plan of before
+    assert (row["ablation_of"], row["oracle"]) == ("coop", "oracle")
 
 
 @pytest.mark.parametrize(

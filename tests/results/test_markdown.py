@@ -1,79 +1,71 @@
-"""The leaderboard as text."""
+"""Markdown as GitHub reads it: names stay text, in tables as well."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from results.absent import absent_cells
-from results.frames import from_records
-from results.markdown import leaderboard_md
-from results.tables import leaderboard
+from results.document import Block, Bullets, Cell, Code, Details, Paragraph, plain_table, visible
+from results.markdown import escape, render_markdown
+from tests.results.hostile import NAMES, document
+from tests.results.test_html import OURS, Page
 
-
-def render(
-    records: list[dict[str, Any]],
-    expected: list[dict[str, Any]] | None = None,
-    failures: dict[str, dict[str, Any]] | None = None,
-    left_out: int = 0,
-) -> str:
-    frame = from_records(records)
-    board = leaderboard(frame, expected, failures)
-    return leaderboard_md(board, absent_cells(frame, expected, failures), left_out)
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-def test_layout(study: list[dict[str, Any]]) -> None:
-    text = render(study)
-    assert "| method | 0 shots | 1 shot | 2 shots | 4 shots | 8 shots |" in text
-    assert "| class-mean | **48.0 (1)** | — | — | — | — |" in text
-    assert "| zero-shot | 42.0 (1) | — | — | — | — |" in text
-    assert "| method | recall@5 | trained parameters |" in text
-    assert "Chance level: 0.6 %." in text
-    assert "200 queries" in text
-    assert "Missing" not in text
-    for record in study:
-        cell, accuracy = record["cell"], record["metrics"]["accuracy"]
-        assert f"{cell['seed']}: {100 * accuracy:.2f}" in text
+def read(blocks: list[Block]) -> Page:
+    """The page that a reader of Markdown makes of the blocks."""
+    return Page(READER.render(render_markdown(blocks)))
 
 
-def test_one_bold_cell_per_column(study: list[dict[str, Any]]) -> None:
-    table = render(study).split("\n\n")[3].splitlines()[2:]
-    columns = zip(*(line.split("|")[2:-1] for line in table), strict=True)
-    assert [sum("**" in cell for cell in column) for column in columns] == [1] * 5
+def test_hostile_names_stay_text() -> None:
+    for name in NAMES:
+        page = read(document([name]))
+        words = re.sub(r"\s+", " ", "".join(page.texts))
+        assert page.tags <= OURS, name
+        assert "script" not in page.tags
+        assert words.count(visible(name).strip()) >= 8, name
 
 
-def test_missing_and_failed_cells_are_named(study: list[dict[str, Any]]) -> None:
-    expected = [{"key": record["key"], **record["cell"]} for record in study]
-    gone = [record for record in study if record["cell"]["method"] == "cocoop"]
-    failures = {gone[0]["key"]: {"reason": "RuntimeError: a | b\nmore"}}
-    text = render([record for record in study if record not in gone], expected, failures)
-    assert f"{len(gone) - 1} missing, 1 failed." in text
-    for record in gone:
-        assert f"| {record['key']} |" in text
-    assert "failed: RuntimeError: a \\| b |" in text
-    assert "| cocoop | — | missing | missing | missing | missing |" in text
+def test_a_table_keeps_its_cells() -> None:
+    body = [[name, name] for name in NAMES]
+    text = READER.render(render_markdown([plain_table("t", "", ["a", "b"], body)]))
+    assert text.count("<tr>") == len(NAMES) + 1
+    assert text.count("<td") == 2 * len(NAMES)
 
 
-def test_failure_with_unknown_coordinates_is_listed(make_record: Any) -> None:
-    text = render([make_record()], failures={"lost": {"reason": "gone"}})
-    assert "| ?/? | ? | ? | ? | ? | ? | failed: gone | lost |" in text
-    assert "## ?" not in text
+@given(st.text(st.characters(codec="utf-8"), min_size=1))
+def test_any_text_comes_back_as_it_is(name: str) -> None:
+    wanted = re.sub(r"\s+", " ", visible(name)).strip()
+    for block in (
+        Paragraph((name,)),
+        Bullets(((name,),)),
+        plain_table("t", "", ["m", "n"], [[name, "1"]]),
+    ):
+        page = read([block, Paragraph(("end",))])
+        words = re.sub(r"\s+", " ", "".join(page.texts)).strip()
+        assert wanted in words
+        assert page.tags <= {"p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
 
 
-def test_notes_become_footnotes_once(make_record: Any) -> None:
-    records = [make_record(seed=seed, notes=["inferred: the schedule"]) for seed in (1, 2)]
-    assert render(records).count("coop: inferred: the schedule") == 1
+def test_code_with_backticks_and_pipes() -> None:
+    page = read([Paragraph((Code("a`b``c"), " and ", Code("`")))])
+    assert page.texts[:3] == ["a`b``c", " and ", "`"]
 
 
-def test_nothing_measured(make_record: Any) -> None:
-    record = make_record()
-    assert "No records yet." in render([])
-    text = render([], expected=[{"key": record["key"], **record["cell"]}])
-    assert "not measured yet" in text
-    assert "| coop | missing |" in text
+def test_ties_ranks_and_details() -> None:
+    table = plain_table("t", "About.", ["m", "1 shot"], [["coop", Cell("45.1 (3)", True, "1-3")]])
+    assert render_markdown([table]) == (
+        "About.\n\n| m | 1 shot |\n| :-- | --: |\n| coop | **45.1 (3)** · 1-3 |\n"
+    )
+    text = render_markdown([Details("a <b> & c_d", (table,))])
+    assert text.startswith("<details><summary>a &lt;b&gt; &amp; c_d</summary>\n\nAbout.")
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "1 stored record of"), (2, "2 stored records")])
-def test_records_left_out_are_counted(make_record: Any, count: int, words: str) -> None:
-    assert words in render([make_record()], left_out=count)
+def test_common_names_stay_readable() -> None:
+    for name in ("image-plus-text-0.67", "n_ctx=16", "recall@5", "< 0.001", "a & b", "(2 of 3)"):
+        assert escape(name).replace("\\", "") == name
+    assert escape("n_ctx=16") == "n_ctx=16"

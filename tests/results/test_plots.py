@@ -1,79 +1,63 @@
-"""Plots: there, distinct, and the same bytes every time."""
+"""All plots of a report: which there are, and the same bytes whatever the order."""
 
 from __future__ import annotations
 
 import random
-import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import pytest
 
-from results.frames import from_records
-from results.plots import COLOURS, method_styles, rendered, shot_curves, shot_figure
-from results.tables import grids, leaderboard
-
-
-def test_one_png_and_svg_per_table(tmp_path: Path, study: list[dict[str, Any]]) -> None:
-    paths = shot_curves(from_records(study), tmp_path)
-    assert len(paths) == 4
-    assert {path.name.split("-")[1] for path in paths} == {"roles", "gestures"}
-    for path in paths:
-        content = path.read_bytes()
-        if path.suffix == ".png":
-            width, height = struct.unpack(">II", content[16:24])
-            assert width >= 1000
-            assert height >= 600
-            assert b"Software" not in content
-        else:
-            assert b"<dc:date>" not in content
+from results.plots import KINDS, write_plots
+from results.report import write_report
+from results.store import RecordStore
 
 
-def test_bytes_do_not_depend_on_order_or_user_settings(
-    tmp_path: Path, study: list[dict[str, Any]]
-) -> None:
-    first = shot_curves(from_records(study), tmp_path / "a")
-    random.Random(1).shuffle(study)
-    with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": "other"}):
-        second = shot_curves(from_records(study), tmp_path / "b")
-    assert [path.name for path in first] == [path.name for path in second]
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes()
+def test_every_kind_is_drawn(tmp_path: Path, study: list[dict[str, Any]], make_record: Any) -> None:
+    for shots in (1, 4):
+        varied = make_record("coop", shots=shots, variant="m-1", accuracy=0.1)
+        varied["cell"] |= {"ablation_of": "coop", "varied": {"m": 1}}
+        study.append(varied)
+    folders = []
+    for name in ("a", "b"):
+        store = RecordStore(tmp_path / name)
+        for record in study:
+            store.write(record)
+        with matplotlib.rc_context({"font.size": 20.0 if name == "b" else 10.0}):
+            paths = write_report(store, tmp_path / name)
+        folders.append({p.name: p.read_bytes() for p in paths if p.parent.name == "plots"})
+        random.Random(1).shuffle(study)
+    assert folders[0] == folders[1]
+    kinds = Counter(next(k for k in KINDS if name.startswith(f"{k}-")) for name in folders[0])
+    assert kinds == {
+        "shots": 4,
+        "ranks": 4,
+        "losses": 4,
+        "costs": 4,
+        "scores": 2,
+        "average-ranks": 10,
+        "ablation": 2,
+    }
 
 
-def test_styles_are_distinct_and_stable() -> None:
-    names = [f"method-{i}" for i in range(20)]
-    styles = method_styles(names)
-    assert len(set(styles.values())) == 20
-    assert styles == method_styles(reversed(names))
-    assert len({colour for colour, _ in method_styles(names[:8]).values()}) == len(COLOURS)
-    assert method_styles(["coop"])["coop"] == method_styles(["coop", "zzz"])["coop"]
+def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
+    assert write_plots(_answers(tmp_path), tmp_path / "plots") == []
 
 
-def test_every_seed_is_drawn_and_untrained_methods_are_lines(study: list[dict[str, Any]]) -> None:
-    grid = grids(leaderboard(from_records(study)))[0]
-    figure = shot_figure(grid, method_styles(row.label for row in grid.rows))
-    (axes,) = figure.axes
-    assert sum(len(dots.get_offsets()) for dots in axes.collections) == 3 * 4 * 3
-    assert axes.get_ylabel() == "accuracy (%)"
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "4", "8"]
-    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
-    assert len(dashed) == 2
-    (legend,) = figure.legends
-    figure.canvas.draw()
-    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+def test_plots_of_sets_that_are_gone_are_deleted(tmp_path: Path, make_record: Any) -> None:
+    old = tmp_path / "out" / "plots" / "ranks-gone-123456.svg"
+    other = old.with_name("mine.svg")
+    old.parent.mkdir(parents=True)
+    for path in (old, other):
+        path.write_text("<svg/>")
+    RecordStore(tmp_path).write(make_record())
+    write_report(tmp_path, tmp_path / "out")
+    assert other.is_file()
+    assert not old.is_file()
 
 
-@pytest.mark.parametrize("names", [["zero-shot"], ["coop"]])
-def test_sparse_tables_render(make_record: Any, names: list[str]) -> None:
-    shots = 0 if names == ["zero-shot"] else 4
-    record = make_record(names[0], shots=shots, seed=0, notes=[])
-    (grid,) = grids(leaderboard(from_records([record])))
-    assert rendered(shot_figure(grid, method_styles(names)), "png").startswith(b"\x89PNG")
+def _answers(root: Path) -> Any:
+    from results.answers import answers
 
-
-def test_no_pyplot() -> None:
-    """A figure pyplot knows about would stay in memory for ever."""
-    source = Path(shot_curves.__code__.co_filename).read_text()
-    assert "import matplotlib.pyplot" not in source
+    return answers(RecordStore(root))

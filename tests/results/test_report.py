@@ -31,8 +31,8 @@ def test_same_records_same_bytes(tmp_path: Path, study: list[dict[str, Any]]) ->
     for number, record in enumerate(study):
         if number % 5 == 0:
             broken.write_failure(record["key"], {"reason": "node lost", "cell": record["cell"]})
-        slower = {"timings": {"train": 99.0}, "provenance": {"host": "node7"}}
-        broken.write(record | slower)
+        elsewhere = {"provenance": {"host": "node7"}, "identity": record["identity"] | {"seed": 9}}
+        broken.write(record | elsewhere)
         if number == 20:
             write_report(broken.root, tmp_path / "b" / "out", expected)
     write_report(broken.root, tmp_path / "b" / "out", expected[::-1])
@@ -47,7 +47,7 @@ def test_paths(tmp_path: Path, make_record: Any) -> None:
     paths = write_report(store.root, out)
     assert paths == sorted(paths)
     assert {str(path.relative_to(out)) for path in paths} == set(contents(out))
-    assert {path.suffix for path in paths} == {".md", ".csv", ".png", ".svg"}
+    assert {path.suffix for path in paths} == {".md", ".csv", ".html", ".tex", ".png", ".svg"}
 
 
 def test_records_outside_the_study_are_left_out(tmp_path: Path, make_record: Any) -> None:
@@ -77,5 +77,6 @@ def test_stale_plots_go(tmp_path: Path, make_record: Any) -> None:
 
 def test_empty_store(tmp_path: Path) -> None:
     paths = write_report(tmp_path / "nothing", tmp_path / "out")
-    assert len(paths) == 2
+    assert {path.suffix for path in paths} == {".md", ".csv", ".html", ".tex"}
+    assert "No records yet." in (tmp_path / "out" / "tables" / "leaderboard.md").read_text()
     assert not (tmp_path / "nothing").exists()

@@ -79,7 +79,7 @@ def test_a_failed_stage_is_named_and_makes_no_table(make_record: Any, known: boo
 def test_the_line_of_a_stage(make_record: Any) -> None:
     first = stage(make_record, accuracy=0.4321)
     (line,) = stage_lines(stage_cells([first, make_record()]))
-    assert line == ["coop", "source/classification", "accuracy 43.2", "2", "2,048"]
+    assert line == ["coop", "source/classification", "accuracy 43.2", "11", "2,048"]
     hidden = {**first, "metrics": {}, "withheld": True}
     (line,) = stage_lines(stage_cells([hidden]))
     assert line[2] == "withheld"

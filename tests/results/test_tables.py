@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from results.collapse import flags
 from results.frames import from_records
-from results.tables import cell_text, grids, leaderboard, leaderboard_csv
+from results.standings import STANDINGS_COLUMNS
+from results.table_files import leaderboard_csv
+from results.tables import Standing, grids, leaderboard, titles
+from results.wording import cell_text
 
 
 def planned(record: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +57,11 @@ def test_standing(study: list[dict[str, Any]]) -> None:
     assert [row.label for row in grid.rows][:2] == ["class-mean", "zero-shot"]
     trained = [row.by_shots[8]["mean"] for row in grid.rows[2:]]
     assert trained == sorted(trained, reverse=True)
-    assert grid.best(0) == pytest.approx(0.21)
-    assert math.isnan(grid.best(64))
+    assert grid.columns == [1, 2, 4, 8]
+    free, trained_row = grid.rows[0], grid.rows[2]
+    assert [free.at(shots) for shots in grid.columns] == [free.by_shots[0]] * 4
+    assert trained_row.at(8) == trained_row.by_shots[8]
+    assert trained_row.at(64) is None
 
 
 def test_variants_have_rows_of_their_own(make_record: Any) -> None:
@@ -113,14 +120,71 @@ def test_cell_text(make_record: Any) -> None:
     assert cell_text(grid.rows[0].by_shots[1]) == "46.0 ± 2.5 (3)"
 
 
-def test_collapsed_seed_is_flagged_and_kept(make_record: Any) -> None:
+def test_the_untrained_column(make_record: Any) -> None:
+    free = make_record("zero-shot", shots=0, seed=0)
+    (grid,) = grids(leaderboard(from_records([free])))
+    assert grid.columns == [0]
+    elsewhere = make_record(shots=0, seed=1)
+    elsewhere["cell"] |= {"trains": True, "trained_on": "other/classification"}
+    (grid,) = grids(leaderboard(from_records([free, elsewhere, make_record(shots=4)])))
+    assert grid.columns == [0, 4]
+
+
+def test_flagged_runs_are_marked_and_kept(make_record: Any) -> None:
     scores = {1: 0.12, 2: 0.60, 3: 0.64}
-    records = [make_record(seed=seed, accuracy=score) for seed, score in scores.items()]
-    (grid,) = grids(leaderboard(from_records(records)))
+    frame = from_records(make_record(seed=seed, accuracy=score) for seed, score in scores.items())
+    found = flags(frame, {})
+    assert list(found["seed"]) == [1]
+    (grid,) = grids(leaderboard(frame), flags=found)
     entry = grid.rows[0].by_shots[1]
-    assert entry["collapsed_seeds"] == (1,)
     assert entry["n"] == 3
     assert cell_text(entry).endswith("(3) †")
+    (plain,) = grids(leaderboard(frame))
+    assert cell_text(plain.rows[0].by_shots[1]).endswith("(3)")
+
+
+def test_standings_reach_their_own_table_and_column(make_record: Any) -> None:
+    records = [make_record(shots=2), make_record(backbone="large", shots=2)]
+    records.append(make_record("zero-shot", shots=0, seed=0))
+    board = leaderboard(from_records(records))
+    row = {name: board.iloc[-1][name] for name in board.columns if name in STANDINGS_COLUMNS}
+    row |= {"label": "zero-shot", "best": False, "tied": True, "rank_low": 1, "rank_high": 2}
+    standings = pd.DataFrame([row | {"backbone": "tiny", "shots": 2}])
+    large, tiny = grids(board, standings)
+    assert [each.standings for each in large.rows] == [{}]
+    assert [each.standings for each in tiny.rows] == [{2: Standing(True, 1, 2)}, {}]
+    assert Standing(True, 1, 2).ranks == "1-2"
+    assert Standing(True, 2, 2).ranks == "2"
+
+
+def test_ablations_are_in_no_table(make_record: Any) -> None:
+    ablation = make_record(variant="coop[n_ctx=4]", seed=2)
+    ablation["cell"]["ablation_of"] = "coop"
+    board = leaderboard(from_records([make_record(), ablation]))
+    (grid,) = grids(board)
+    assert [row.label for row in grid.rows] == ["coop"]
+    assert set(grid.board["ablation_of"]) == {""}
+    assert "n_ctx" not in leaderboard_csv(board)
+
+
+def test_titles_say_what_tells_tables_apart(make_record: Any) -> None:
+    first = {"data_version": "aaa", "backbone_version": "b"}
+    second = first | {"data_version": "ccc"}
+    records = []
+    for number, more in enumerate([first, second, second | {"selection": "oracle"}]):
+        record = make_record() | {"key": f"k{number}"}
+        record["cell"] |= more
+        records.append(record)
+    other = make_record(dataset="gestures")
+    tables = grids(leaderboard(from_records([*records, other])))
+    assert titles(tables) == [
+        "gestures/classification · tiny",
+        "roles/classification · tiny · data aaa",
+        "roles/classification · tiny · data ccc",
+        "roles/classification · tiny · data ccc · options chosen on the scored split",
+    ]
+    assert [grid.oracle for grid in tables] == [False, False, False, True]
+    assert len({grid.table for grid in tables}) == 4
 
 
 def test_csv_holds_every_value(study: list[dict[str, Any]]) -> None:
