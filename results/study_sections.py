@@ -174,9 +174,7 @@ def ledger_blocks(ledger: pd.DataFrame) -> list[Block]:
         "Tries: different configurations and recipes of the method on this data among all stored "
         "records, ablations included; seconds: of all its records."
     )
-    name = "Tuning ledger"
-    table = plain_table(name, about, header, body, "lllrrrrll")
-    return [Heading(name), Details(counted(len(body), "row"), (table,))]
+    return [plain_table("Tuning ledger", about, header, body, "lllrrrrll")]
 
 
 def overview_blocks(overview: pd.DataFrame) -> list[Block]:
