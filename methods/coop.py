@@ -30,6 +30,7 @@ from methods.core.device import moved
 from methods.core.prefix_chunks import KEPT_TOKENS
 from methods.core.shared_prefix import Packing, pack
 from methods.core.text_tower import TextTower
+from methods.core.word_blocks import Blocks, lay, room, side_by_side
 
 
 class CoOpConfig(MethodConfig):
@@ -74,14 +75,26 @@ class _Layout:
     """N prompts as sources: a token id, or -1 - j for context vector j (of all classes' together).
 
     prefix: (P,) what all prompts begin with, or (S, P); of: then which of them each does.
-    rests: (T,) what follows in each, packed. fixed: the rests are words alone.
+    rests: (T,) what follows in each, packed. fixed: the rests are words alone. listed: what follows
+    in each, in the given order, on the host.
     """
 
     prefix: Tensor
     rests: Tensor
     fixed: bool
     packing: Packing
+    listed: tuple[tuple[int, ...], ...]
     of: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """S methods' prompts as sources. prefix: (S, P). rests: (B * R,), at all places of `laid`."""
+
+    prefix: Tensor
+    rests: Tensor
+    fixed: bool
+    laid: Blocks
 
 
 class CoOp(Method):
@@ -106,7 +119,7 @@ class CoOp(Method):
             start = torch.empty(*classes, config.n_ctx, width).normal_(std=0.02)
         self.ctx = nn.Parameter(start)  # (M, width), or (C, M, width) when class-specific
         self._known: dict[tuple[str, ...], _Layout] = {}
-        self._known_together: dict[tuple[tuple[str, ...], ...], _Layout] = {}
+        self._known_together: dict[tuple[tuple[str, ...], ...], _Layout | _Blocks] = {}
         if task.class_names:
             self._layout(task.class_names)  # prompts that do not fit are refused here, not later
 
@@ -161,12 +174,14 @@ class CoOp(Method):
             named_part = [words[0], *context[:before], *words[1:name_end]]
             prompts.append([*named_part, *context[before:], *words[name_end:]])
         packing = pack([len(prompt) - shared for prompt in prompts])
-        rests = torch.tensor([source for prompt in prompts for source in prompt[shared:]])
+        listed = tuple(tuple(prompt[shared:]) for prompt in prompts)
+        rests = torch.tensor([source for rest in listed for source in rest])
         layout = _Layout(
             moved(torch.tensor(prompts[0][:shared]), tower.device),
             moved(rests[packing.order], tower.device),
             bool((rests >= 0).all()),
             packing.to(tower.device),
+            listed,
         )
         if named:  # the class list is the same in every step; captions are not
             self._known = {tuple(texts): layout}
@@ -216,7 +231,9 @@ class CoOp(Method):
                 parts = [slice(at, at + fitting) for at in range(0, len(methods), fitting)]
                 found = [cls.texts_together(methods[part], texts[part]) for part in parts]
                 return [features for part in found for features in part or ()]
-            layout = _side_by_side([each[own] for own in key], len(first.ctx.flatten(0, -2)))
+            own, vectors = [each[own] for own in key], len(first.ctx.flatten(0, -2))
+            layout = _in_blocks(own, vectors) if tower.shares else None
+            layout = layout or _side_by_side(own, vectors)
             if len(each) == 1:  # the class list is the same in every step; captions are not
                 first._known_together = {key: layout}
         contexts = torch.cat([method.ctx.flatten(0, -2) for method in coops])
@@ -224,7 +241,11 @@ class CoOp(Method):
         rests = (
             tower.embed(layout.rests) if layout.fixed else _embedded(tower, contexts, layout.rests)
         )
-        features = tower.encode_behind(prefixes, rests, layout.packing, layout.of)
+        if isinstance(layout, _Blocks):
+            keep = layout.fixed and first.task.kind == "classification"
+            features = tower.encode_blocks(prefixes, rests, layout.laid, keep)
+        else:
+            features = tower.encode_behind(prefixes, rests, layout.packing, layout.of)
         return list(torch.split(features, [len(own) for own in texts]))
 
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
@@ -243,11 +264,26 @@ def _side_by_side(layouts: Sequence[_Layout], vectors: int) -> _Layout:
     """S methods' prompts in one: the sources of method s are those of its own `vectors`."""
     prefix = torch.stack([_of(s, own.prefix, vectors) for s, own in enumerate(layouts)])
     rests = [_of(s, o.rests, vectors)[o.packing.order.argsort()] for s, o in enumerate(layouts)]
-    lengths = [own.packing.lengths for own in layouts]
-    packing = pack(torch.cat(lengths).tolist()).to(prefix.device)
-    of = tuple(number for number, own in enumerate(lengths) for _ in range(len(own)))
+    listed = tuple(rest for own in layouts for rest in own.listed)
+    packing = pack([len(rest) for rest in listed]).to(prefix.device)
+    of = tuple(number for number, own in enumerate(layouts) for _ in own.listed)
     fixed = all(own.fixed for own in layouts)
-    return _Layout(prefix, torch.cat(rests)[packing.order], fixed, packing, of)
+    return _Layout(prefix, torch.cat(rests)[packing.order], fixed, packing, listed, of)
+
+
+def _in_blocks(layouts: Sequence[_Layout], vectors: int) -> _Blocks | None:
+    """The same in blocks; None where these have more places than there are tokens."""
+    places = room(max(len(rest) for own in layouts for rest in own.listed))
+    each = {own.listed: lay(own.listed, places) for own in layouts}
+    laid = [each[own.listed] for own in layouts]
+    if sum(len(own.words) for own in laid) > sum(len(own.rests) for own in layouts):
+        return None
+    device = layouts[0].prefix.device
+    prefix = torch.stack([_of(s, own.prefix, vectors) for s, own in enumerate(layouts)])
+    rests = torch.cat([_of(s, own.words, vectors) for s, own in enumerate(laid)])
+    fixed = all(own.fixed for own in layouts)
+    blocks = side_by_side(laid, prefix.shape[1], device)
+    return _Blocks(prefix, moved(rests, device), fixed, blocks)
 
 
 def _of(number: int, sources: Tensor, vectors: int) -> Tensor:

@@ -175,7 +175,7 @@ def _states(
             mixed += _attend(behind, made[-1], chunk.groups)
         else:
             mixed = _attend_last(asked, behind, made[-1], chunk.groups)
-        x = _finish(block, x, torch.cat(mixed))
+        x = finish(block, x, torch.cat(mixed))
     return x, *made
 
 
@@ -248,8 +248,8 @@ def _behind(
     return found.view(m, heads, c, rows, size) + own.view(m, heads, c, rows, size)
 
 
-def _finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    """The rest of a block behind its attention."""
+def finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
+    """The rest of a block behind its attention `mixed`, before the output projection."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
     done: Tensor = x + block.ls_2(_mlp(block.mlp, block.ln_2(x)))
     return done

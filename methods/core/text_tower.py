@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from methods.core.device import Precision, autocast, moved
 from methods.core.shared_prefix import Packing, pack, shareable, states_behind
+from methods.core.word_blocks import Blocks, states_in_blocks
 
 # So many texts' token ids are kept (about 1 kB each): the next cell has the same texts.
 KEPT_TEXTS = 100_000
@@ -147,7 +148,7 @@ class TextTower:
                 raise ValueError(f"{len(prefix)} prefixes need `of`, one for each prompt")
         else:
             of = None
-        if not shareable(tower.transformer):
+        if not self.shares:
             whole = packing.unpacked(prefix, rests, of)
             return self.encode(whole, packing.lengths + count - 1)
         positions = tower.positional_embedding
@@ -160,6 +161,27 @@ class TextTower:
             of,
         )
         return self._project(states)
+
+    @property
+    def shares(self) -> bool:
+        """Whether a common prefix can run once: the blocks' parts can be run apart."""
+        return shareable(self._tower.transformer)
+
+    def encode_blocks(
+        self, prefixes: Tensor, rests: Tensor, laid: Blocks, keep: bool = False
+    ) -> Tensor:
+        """Features (N, D), unit-norm, of prompts in blocks (`word_blocks`), prefix by prefix.
+
+        prefixes: (G, P, width). rests: (B * R, width), the embeddings of all places. keep: they are
+            the same in every call with `laid`. For a tower that `shares`.
+        """
+        tower, count = self._tower, prefixes.shape[1]
+        positions = tower.positional_embedding
+        blocks = tower.transformer.resblocks
+        places = rests + positions[count + laid.depth]
+        return self._project(
+            states_in_blocks(blocks, prefixes + positions[:count], places, laid, keep)
+        )
 
     def _encode(self, embeddings: Tensor, end: Tensor, deep: Tensor | None) -> Tensor:
         x = self._states(embeddings[:, : int(end.max()) + 1], deep)
