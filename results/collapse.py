@@ -23,8 +23,8 @@ DIVERGED = "diverged"
 BELOW_CHANCE = "below chance"
 FAR = "far from its siblings"
 
-GROWN = 1.2
-"""A last loss this many times the first one is more than the noise of a batch."""
+GROWN = 1.5
+"""A loss that ends this many times above its first half is more than the noise of batches."""
 
 ENOUGH_SIBLINGS = 5
 """From here on the others' median and spread say what is far."""
@@ -42,13 +42,13 @@ _NOT_FINITE = re.compile(
 def flags(frame: pd.DataFrame, failures: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """`FLAG_COLUMNS`, sorted: every run that looks broken; a run may have several flags.
 
-    diverged: the last loss is above the first, or the run failed with a loss that is not finite.
+    diverged: the loss ends above where it was in its first half, or the run failed with a loss that is not finite.
     below chance: significantly (one-sided binomial, 5 %) under the chance level that its notes
     state. far from its siblings: beyond what the sampling of queries explains and, with 5 seeds
     or more, over 6 robust standard deviations (1.4826 MAD) from the median of the others, or
     less than half of the best one (`statistics.collapsed`).
 
-    frame: of `frames.from_records`; `last_loss_ratio` (last loss / first) where it has one.
+    frame: of `frames.from_records`; `last_loss_ratio` where it has one.
     failures: of `RecordStore.failures`. No flag takes a run out of a mean.
     """
     heads = frame[frame["headline"]]
@@ -76,7 +76,7 @@ def _alone(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What a run's own numbers say."""
     ratio = row.get("last_loss_ratio", math.nan)
     if ratio > GROWN:
-        yield DIVERGED, f"its last loss is {ratio:.2f} times the first"
+        yield DIVERGED, f"its loss ends {ratio:.2f} times above its first half"
     chance = chance_level([row["notes"]])
     if chance is None or row["value"] >= chance:
         return

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from sys import intern
 from typing import Any
 
@@ -79,7 +80,7 @@ def from_records(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     `value` is a fraction; `headline` marks the rows of each record's headline metric;
     `variant` and the like are "" where a cell has none (group keys must not be missing); `notes`
-    are joined by newlines. `last_loss_ratio` is the last loss over the first, `train_seconds` and
+    are joined by newlines. `last_loss_ratio` says how far the loss has grown, `train_seconds` and
     `score_seconds` are wall time of `world_size` ranks on GPUs (`gpu`) or not, `peak_bytes` the
     peak memory of the device; NaN where a record does not say. Stages are left out (see
     `stages.stage_cells`).
@@ -144,10 +145,14 @@ def _facts(record: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def last_loss_ratio(curve: Sequence[Sequence[float]]) -> float:
-    """The last loss over the first; NaN under two steps or for a first loss not > 0."""
-    if len(curve) < 2 or curve[0][1] <= 0:
-        return math.nan
-    return float(curve[-1][1]) / float(curve[0][1])
+    """The median loss of the last fifth over the highest of the first half.
+
+    Single batches differ: the last loss over the first says little. NaN under two steps, or where
+    the first half is not above 0.
+    """
+    losses = [float(loss) for _, loss in curve]
+    first, last = losses[: len(losses) // 2], losses[-max(1, len(losses) // 5) :]
+    return median(last) / max(first) if first and max(first) > 0 else math.nan
 
 
 def _joined(frame: pd.DataFrame) -> pd.DataFrame:

@@ -49,6 +49,7 @@ def _panel(axes: Axes, name: str, points: pd.DataFrame, colour: str) -> None:
     axes.set_title(escaped(name), fontsize=10)
     if (points["loss"] > 0).all():
         axes.set_yscale("log")
+        axes.minorticks_off()  # they cost a third of the drawing
     axes.tick_params(labelsize=8, which="both")
     axes.set_xlabel("step", fontsize=8)
     shots = int(points["shots"].iloc[0])

@@ -55,11 +55,11 @@ def test_below_chance_is_significant(make_record: Any) -> None:
 
 def test_a_loss_that_grew(make_record: Any) -> None:
     frame = runs(make_record, [0.5, 0.5, 0.5]).assign(
-        last_loss_ratio=[1.1, 1.1, 1.5, 1.5, 0.2, 0.2]
+        last_loss_ratio=[1.1, 1.1, 1.6, 1.6, 0.2, 0.2]
     )
     table = flags(frame, {})
     assert table[["seed", "flag"]].to_numpy().tolist() == [[1, DIVERGED]]
-    assert table["detail"].item() == "its last loss is 1.50 times the first"
+    assert table["detail"].item() == "its loss ends 1.60 times above its first half"
     assert flags(frame.assign(last_loss_ratio=np.nan), {}).empty
 
 

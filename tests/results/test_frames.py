@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
-from results.frames import COLUMNS, chance_level, from_records, load, remarks, series_label
+from results.frames import (
+    COLUMNS,
+    chance_level,
+    from_records,
+    last_loss_ratio,
+    load,
+    remarks,
+    series_label,
+)
 from results.store import RecordStore
 
 
@@ -62,3 +72,18 @@ def test_rows_without_versions_join_the_one_table_they_fit(make_record: Any) -> 
     newer["cell"] |= {"data_version": "cccc", "backbone_version": "bbbb"}
     frame = from_records([ours, theirs, newer])
     assert set(frame.loc[frame["method"] == "other", "data_version"]) == {""}
+
+
+@pytest.mark.parametrize(
+    ("losses", "ratio"),
+    [
+        ([2.0, 50.0], 25.0),
+        ([4.0, 1.0, 5.0, 3.0, 2.0, 1.0, 1.0, 9.0, 2.0, 2.5], 0.45),  # one bad batch says nothing
+        ([1.0], math.nan),
+        ([], math.nan),
+        ([0.0, 1.0], math.nan),
+    ],
+)
+def test_how_far_the_loss_has_grown(losses: list[float], ratio: float) -> None:
+    found = last_loss_ratio([[step, loss] for step, loss in enumerate(losses)])
+    assert found == pytest.approx(ratio, nan_ok=True)
