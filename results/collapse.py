@@ -44,8 +44,8 @@ def flags(frame: pd.DataFrame, failures: Mapping[str, Mapping[str, Any]]) -> pd.
 
     diverged: the loss ends above where it was in its first half, or the run failed with a loss that
     is not finite. below chance: significantly (one-sided binomial, 5 %) under the chance level that
-    its notes state. far from its siblings: beyond what the sampling of queries explains and, with 5 seeds
-    or more, over 6 robust standard deviations (1.4826 MAD) from the median of the others, or
+    its notes state. far from its siblings: beyond what the sampling of queries explains and, with 5
+    seeds or more, over 6 robust standard deviations (1.4826 MAD) from the median of the others, or
     less than half of the best one (`statistics.collapsed`).
 
     frame: of `frames.from_records`; `last_loss_ratio` where it has one.
