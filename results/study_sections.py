@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from results.absent import UNKNOWN
@@ -26,12 +29,7 @@ def flag_blocks(flags: pd.DataFrame) -> list[Block]:
         return []
     body = [
         [
-            f"{row['dataset']}/{row['task']}",
-            label_of(row),
-            known(row["shots"]),
-            replicate_text(row["draw"], row["seed"]),
-            row["protocol"],
-            row["backbone"],
+            *_coordinates(row),
             row["flag"],
             row["detail"],
             row["key"],
@@ -55,12 +53,7 @@ def absent_blocks(absent: pd.DataFrame) -> list[Block]:
         return []
     body = [
         [
-            f"{row['dataset']}/{row['task']}",
-            label_of(row) + (" (stage)" if row["stage"] else ""),
-            known(row["shots"]),
-            replicate_text(row["draw"], row["seed"]),
-            row["protocol"],
-            row["backbone"],
+            *_coordinates(row, " (stage)" if row["stage"] else ""),
             row["status"] + (f": {row['reason']}" if row["reason"] else ""),
             row["key"],
         ]
@@ -79,12 +72,7 @@ def withheld_blocks(withheld: pd.DataFrame) -> list[Block]:
         return []
     body = [
         [
-            f"{row['dataset']}/{row['task']}",
-            label_of(row),
-            known(row["shots"]),
-            replicate_text(row["draw"], row["seed"]),
-            row["protocol"],
-            row["backbone"],
+            *_coordinates(row),
             str(row["n_queries"]),
             row["key"],
         ]
@@ -217,3 +205,15 @@ def left_out_blocks(left_out: int) -> list[Block]:
 def is_placed(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series[bool]:
     """Rows that state all of `columns`; a failure may lack some, and is named in the list."""
     return (frame[list(columns)] != UNKNOWN).all(axis="columns")
+
+
+def _coordinates(row: Mapping[Any, Any], suffix: str = "") -> list[str]:
+    """What the rows of runs begin with: dataset, method, shots, seed, protocol, backbone."""
+    return [
+        f"{row['dataset']}/{row['task']}",
+        label_of(row) + suffix,
+        known(row["shots"]),
+        replicate_text(row["draw"], row["seed"]),
+        row["protocol"],
+        row["backbone"],
+    ]
