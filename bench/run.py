@@ -17,7 +17,7 @@ from bench.cell import CellResult, run_cell
 from bench.cell_spec import Cell
 from bench.learned import Trained
 from bench.plan import Plan
-from bench.run_group import of_each_cell, run_group, unit
+from bench.run_group import needed, of_each_cell, run_group, unit
 from bench.study import RunOptions
 from bench.together import groups
 from bench.train import Engine
@@ -156,9 +156,11 @@ def run_plan(
         waiting = {cell.key for cell in todo}
         units: dict[str, Work] = {}
         cells_of: dict[str, list[Cell]] = {}
-        for group in groups(todo, options.seeds_together, options.ranks_per_cell):
-            leased = unit([work(cell, out, waiting) for cell in group])
-            units[leased.key], cells_of[leased.key] = leased, group
+        for group in groups(planned.cells, options.seeds_together, options.ranks_per_cell):
+            missing = [cell for cell in group if cell.key in waiting]
+            if missing:
+                leased = unit([work(cell, out, waiting) for cell in needed(store, group)])
+                units[leased.key], cells_of[leased.key] = leased, missing
 
         def settle(event: dict[str, Any]) -> None:
             for one in of_each_cell(event, cells_of[event["key"]]):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from bench.plan import Plan
 from bench.run import from_record, keep, run_plan, work
-from bench.run_group import key, of_each_cell, run_group, unit
+from bench.run_group import key, needed, of_each_cell, run_group, unit
 from bench.study import RunOptions
 from cluster.gang import RankContext
-from results.store import RecordStore
+from results.store import WEIGHTS_FILE, RecordStore
 from tests.cells import QUICK, tiny_cells
 
 CONTEXT = RankContext(rank=0, world_size=1, local_rank=0, device="cpu", gang="gang0")
@@ -53,6 +56,29 @@ def test_every_record_is_stored_and_none_is_made_twice(tiny_data: Path, tmp_path
     assert all(summary["metric"] == "accuracy" for summary in told.values())
 
 
+def test_a_pass_that_was_cut_short_while_it_stored_runs_again_as_it_was(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    cells = cells_of(tiny_data, tmp_path)
+    whole, cut = RecordStore(tmp_path / "whole"), RecordStore(tmp_path / "cut")
+    for store in (whole, cut):
+        assert needed(store, cells) == cells
+        run_group(unit([work(c, store.root) for c in cells]).payload, CONTEXT, keep, from_record)()
+        assert needed(store, cells) == []
+    shutil.rmtree(cut.folder(cells[1].key))
+    assert needed(cut, cells) == cells
+    assert needed(cut, cells[1:]) == cells[1:2], "the pass was of others too"
+    untouched = cut.read(cells[0].key)
+    payload = unit([work(cell, cut.root) for cell in needed(cut, cells)]).payload
+    told = run_group(payload, CONTEXT, keep, from_record)()["cells"]
+    assert told.keys() == {cell.key for cell in cells}
+    assert cut.read(cells[0].key) == untouched
+    weights = [load_file(store.folder(cells[1].key) / WEIGHTS_FILE) for store in (whole, cut)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    curves = [store.read(cells[1].key)["loss_curve"] for store in (whole, cut)]
+    assert curves[0] == curves[1]
+
+
 def test_one_event_of_a_unit_is_one_of_each_cell(tiny_data: Path, tmp_path: Path) -> None:
     cells = cells_of(tiny_data, tmp_path)
     first, second, third = (cell.key for cell in cells)
@@ -71,6 +97,8 @@ def test_one_event_of_a_unit_is_one_of_each_cell(tiny_data: Path, tmp_path: Path
     }
     alone = {**event, "key": first, "summary": {"value": 1.0}}
     assert [*of_each_cell(alone, cells[:1])] == [alone]
+    again = {**event, "summary": {"cells": told}}  # only the third had no record
+    assert [e["key"] for e in of_each_cell(again, cells[2:])] == [third]
 
 
 @pytest.mark.slow
