@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -48,53 +47,33 @@ ROUNDING = 1e-12
 """A standard error below this is rounding: all paired differences are equal."""
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """The first method minus the second, in fractions; NaN is what cannot be known.
+FOUND = (
+    "difference",
+    "low",
+    "high",
+    "p",
+    "df",
+    "standard_error",
+    "effect",
+    "won",
+    "lost",
+    "detectable",
+    "measure",
+    "replicates",
+    "queries",
+    "clusters",
+    "note",
+)
+"""What `finished` says of a pair: the first method minus the second, in fractions; NaN is what
+cannot be known.
 
-    low, high: 95 % interval. effect: Cohen's d_z, the mean over the standard deviation of paired
-    differences (over queries and replicates; over replicates where there are no outcomes).
-    won, lost: shares of queries in which the first is better, worse, mean over the replicates.
-    detectable: smallest true difference found with 80 % power at the 5 % level,
-    (t(0.975) + t(0.8)) * standard error (Bloom, Evaluation Review 19, 1995).
-    measure: the metric that is compared. clusters: 0 where replicates alone were compared.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    df: float
-    standard_error: float
-    effect: float
-    won: float
-    lost: float
-    detectable: float
-    measure: str
-    replicates: int
-    queries: int
-    clusters: int
-    note: str
-
-
-def contrast(
-    first: pd.DataFrame, second: pd.DataFrame, read_queries: ReadQueries
-) -> Contrast | None:
-    """Compare two methods at one shot count each, from the rows of their records.
-
-    first, second: rows of `frames.from_records` of one series at one shot count; headline rows,
-    or all. None where the runs cannot be compared; `comparisons` says why in its note.
-
-    Raises:
-        ValueError: two records of one method have the same draw and seed; a value is not finite.
-    """
-    run_of = Outcomes(read_queries).run
-    sides = [Side.of(rows, other_metrics(rows)) for rows in (first, second)]
-    pair = compared(sides[0], sides[1], run_of, Column(sides))
-    if math.isnan(pair.spread.mean):
-        return None
-    [found] = finished([pair]).to_dict("records")
-    return Contrast(**{str(name): value for name, value in found.items()})
+low, high: 95 % interval. effect: Cohen's d_z, the mean over the standard deviation of paired
+differences (over queries and replicates; over replicates where there are no outcomes).
+won, lost: shares of queries in which the first is better, worse, mean over the replicates.
+detectable: smallest true difference found with 80 % power at the 5 % level,
+(t(0.975) + t(0.8)) * standard error (Bloom, Evaluation Review 19, 1995).
+measure: the metric that is compared. clusters: 0 where replicates alone were compared.
+"""
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -192,7 +171,7 @@ def other_metrics(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def finished(pairs: Sequence[Pair]) -> pd.DataFrame:
-    """A frame of `Contrast`'s fields, a row for each pair; all at once, because t is slow."""
+    """A frame of `FOUND`, a row for each pair; all at once, because t is slow."""
     raw = pd.DataFrame(
         [
             (*(p.spread.mean, p.spread.standard_error, p.spread.df, p.effect, p.won, p.lost),)
@@ -215,4 +194,4 @@ def finished(pairs: Sequence[Pair]) -> pd.DataFrame:
         raw["low"], raw["high"] = difference - half, difference + half
         detectable = (quantile + stats.t.ppf(POWER, df)) * error
         raw["detectable"] = np.where(exact, np.nan, detectable)
-    return raw[list(Contrast.__dataclass_fields__)]
+    return raw[list(FOUND)]

@@ -11,13 +11,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.compare import COMPARISON_COLUMNS, comparisons, contrast, detectable_line, holm
+from results.compare import (
+    COMPARISON_COLUMNS,
+    comparisons,
+    detectable_line,
+    finished,
+    holm,
+    other_metrics,
+)
+from results.paired import Outcomes, ReadQueries
+from results.pairs import Column, Side, compared
 from results.standings import standings
 from results.store import RecordStore
 from results.tables import leaderboard
 from tests.results.plant import Planted
 
 SEEDS = (1, 2, 3)
+
+
+def contrast(first: pd.DataFrame, second: pd.DataFrame, read: ReadQueries) -> Any:
+    """`finished` of two methods alone, from their records' rows; None: not to be compared."""
+    sides = [Side.of(rows, other_metrics(rows)) for rows in (first, second)]
+    pair = compared(sides[0], sides[1], Outcomes(read).run, Column(sides))
+    [found] = finished([pair]).itertuples(index=False)
+    return None if math.isnan(found.difference) else found
 
 
 def outcomes(generator: np.random.Generator, share: Any, seeds: int = 3) -> np.ndarray[Any, Any]:
