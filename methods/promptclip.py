@@ -10,15 +10,18 @@ what is frozen, and the form of both losses. Sizes and numbers are a reading, se
     L_aux  = InfoNCE(q(r,""), v(r))                 the image retrieves itself; needs no label
     L      = L_ret + lambda * L_aux
 
-Both towers are frozen, so that gradients reach only phi. Dropout draws from torch's generator:
-with it, losses on several ranks differ from those on one; without it they are equal.
+Both towers are frozen, so that gradients reach only phi. Dropout's masks depend on the seed, the
+epoch and the row alone (`row_dropout`): losses are equal on one rank and on several, alone and
+together with other seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -29,7 +32,10 @@ from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig, Training
 from methods.core.contract import Method, TaskInfo, TrainBatch
 from methods.core.device import moved
-from methods.core.shared_prefix import pack
+from methods.core.prefix_chunks import KEPT_TOKENS
+from methods.core.prompt_rows import PromptRows, encode, joined, prompt_rows
+from methods.core.row_blocks import Numbers
+from methods.core.row_dropout import row_masks
 
 
 class PromptCLIPConfig(MethodConfig):
@@ -67,6 +73,21 @@ class PromptCLIPConfig(MethodConfig):
         return self
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a batch's losses ask of the tower: n images (n, D) with their texts.
+
+    The first `shots` of them are queries, the others images that find themselves. rows: (n,) places
+    in the lesson; number: (n,) tells the images of a row apart.
+    """
+
+    images: Tensor
+    texts: list[str]
+    shots: int
+    rows: Numbers
+    number: Numbers
+
+
 class PromptCLIP(Method):
     """Predicted visual prompts in front of the modification text, through the frozen text tower."""
 
@@ -97,6 +118,7 @@ class PromptCLIP(Method):
     def __init__(self, config: PromptCLIPConfig, backbone: Backbone, task: TaskInfo) -> None:
         super().__init__(config, backbone, task)
         self.config = config
+        self._seed = torch.initial_seed()  # of dropout; ranks agree on it, as on the weights
         out = config.n_prompts * backbone.text.width
         if config.phi == "linear":
             self.phi: nn.Module = nn.Linear(backbone.dim, out)
@@ -139,76 +161,105 @@ class PromptCLIP(Method):
         Raises:
             ValueError: a text and the prompts together are longer than the text tower takes.
         """
-        return self._read(self._prompts(images), texts)
+        return encode(self.backbone.text, self._prompts(images), self._rows(texts))
 
     def loss(self, batch: TrainBatch) -> Tensor:
-        """L_ret + lambda * L_aux; this rank's share of the losses of the whole batch.
+        """L_ret + lambda * L_aux; this rank's share of the losses of the whole batch."""
+        return self.together([self], [batch])[0]
 
-        The queries of both go through the text tower in one pass: fewer and larger products.
+    @classmethod
+    def apart(cls, config: MethodConfig, kind: TaskKind) -> str | None:
+        """The prompts of several networks run through the tower at once."""
+        return None
+
+    @classmethod
+    def together(cls, methods: Sequence[Method], batches: Sequence[TrainBatch]) -> Tensor:
+        """Losses (S,): the queries of both losses of all methods, in one pass through the tower.
+
+        Of as many methods as a pass keeps the activations of; of one, where that is too many.
         """
-        config, scale = self.config, self.backbone.logit_scale
-        read: list[tuple[Tensor, list[str]]] = []
+        ours = [method for method in methods if isinstance(method, PromptCLIP)]
+        asked = [own._asked(batch) for own, batch in zip(ours, batches, strict=True)]
+        rows = [ours[0]._rows(one.texts) for one in asked]
+        fitting = max(1, KEPT_TOKENS // max(own.tokens for own in rows))
+        found = list[Tensor]()
+        for first in range(0, len(ours), fitting):
+            part = slice(first, first + fitting)
+            prompts = [
+                own._prompts(one.images, (one, batch.epoch))
+                for own, batch, one in zip(ours[part], batches[part], asked[part], strict=True)
+            ]
+            made = encode(ours[0].backbone.text, torch.cat(prompts), joined(rows[part]))
+            each = torch.split(made, [len(one.texts) for one in asked[part]])
+            for own, batch, one, features in zip(
+                ours[part], batches[part], asked[part], each, strict=True
+            ):
+                found.append(own._losses(batch, one, features))
+        return torch.stack(found)
+
+    def _asked(self, batch: TrainBatch) -> _Asked:
+        config = self.config
+        images, texts, shots = list[Tensor](), list[str](), 0
+        lesson = np.asarray(batch.rows)
+        rows, number = list[Numbers](), list[Numbers]()
         if config.retrieval:
             assert batch.queries.images is not None and batch.queries.texts is not None
-            read.append((batch.queries.images, [*batch.queries.texts]))
+            images.append(batch.queries.images)
+            texts += batch.queries.texts
+            shots = len(texts)
+            rows.append(lesson)
+            number.append(np.zeros_like(lesson))
         if config.aux != "none":
-            images, ids, weight = self._auxiliary(batch)
-            read.append((images, [""] * len(images)))
-        prompts = [self._prompts(images) for images, _ in read]
-        made = self._read(torch.cat(prompts), [text for _, texts in read for text in texts])
-        parts = [*torch.split(made, [len(texts) for _, texts in read])]
-        total = batch.weight.new_zeros(())
+            source = batch.unlabelled if self.unlabelled else batch.queries
+            assert source is not None and source.images is not None
+            each = max(1, self.unlabelled)
+            images.append(self.image(source.images))
+            texts += [""] * len(source.images)
+            rows.append(lesson.repeat(each))
+            number.append(np.tile(1 + np.arange(each), len(lesson)))
+        return _Asked(torch.cat(images), texts, shots, np.concatenate(rows), np.concatenate(number))
+
+    def _losses(self, batch: TrainBatch, asked: _Asked, features: Tensor) -> Tensor:
+        config, scale, weight = self.config, self.backbone.logit_scale, batch.weight
+        total = weight.new_zeros(())
         if config.retrieval:  # equal targets are no negatives
             target = self.candidate(batch.candidates)
-            total = total + losses.info_nce(parts[0], target, batch.target, batch.weight, scale)
+            query = features[: asked.shots]
+            total = total + losses.info_nce(query, target, batch.target, weight, scale)
         if config.aux != "none":
-            alone = losses.info_nce(parts[-1], images, ids, weight, scale)
-            total = total + config.aux_weight * alone
+            ids = batch.image_id
+            if self.unlabelled:
+                assert batch.unlabelled_id is not None
+                ids, weight = batch.unlabelled_id, weight.repeat_interleave(self.unlabelled)
+            own, images = features[asked.shots :], asked.images[asked.shots :]
+            total = total + config.aux_weight * losses.info_nce(own, images, ids, weight, scale)
         return total
 
-    def _auxiliary(self, batch: TrainBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (n, D) that find themselves among the batch's, their ids and weights (n,)."""
-        source, ids, weight = batch.queries, batch.image_id, batch.weight
-        if self.config.aux == "unlabelled":
-            assert batch.unlabelled is not None and batch.unlabelled_id is not None
-            source, ids = batch.unlabelled, batch.unlabelled_id
-            weight = weight.repeat_interleave(self.config.aux_images)
-        assert source.images is not None
-        return self.image(source.images), ids, weight
+    def _prompts(self, images: Tensor, dropped: tuple[_Asked, int] | None = None) -> Tensor:
+        """phi: features (B, D) -> token vectors (B, m, width); dropout for a batch in an epoch."""
+        x = images * images.shape[1] ** 0.5 if self.config.scaled else images
+        if dropped is None or not isinstance(self.phi, nn.Sequential):
+            x = self.phi(x)
+        else:
+            x = self._with_dropout(self.phi, x, *dropped)
+        return x.view(len(images), self.config.n_prompts, -1)
 
-    def _prompts(self, images: Tensor) -> Tensor:
-        """phi: features (B, D) -> token vectors (B, m, width)."""
-        found: Tensor = self.phi(images * images.shape[1] ** 0.5 if self.config.scaled else images)
-        return found.view(len(images), self.config.n_prompts, -1)
+    def _with_dropout(self, phi: nn.Sequential, x: Tensor, asked: _Asked, epoch: int) -> Tensor:
+        drops = [layer for layer in phi if isinstance(layer, nn.Dropout) and layer.p]
+        if self.training and drops:
+            units, rate = len(drops) * self.config.hidden, drops[0].p
+            masks = row_masks(self._seed, epoch, asked.rows, asked.number, units, rate)
+            each = iter(moved(masks, x.device).chunk(len(drops), dim=1))
+        for layer in phi:
+            if not isinstance(layer, nn.Dropout):
+                x = layer(x)
+            elif self.training and layer.p:
+                x = x * next(each)
+        return x
 
-    def _read(self, prompts: Tensor, texts: Sequence[str]) -> Tensor:
-        """The text tower over each text with its prompts (B, m, width) put in: (B, D)."""
-        tower, m = self.backbone.text, self.config.n_prompts
-        ids = tower.tokenize(texts)
-        end = tower.end(ids)
-        longest = int(end.max())
-        if longest + m + 1 > tower.context_length:
-            raise ValueError(
-                f"{m} prompts and the text {texts[int(end.argmax())]!r} need {longest + m + 1} "
-                f"tokens; the backbone takes {tower.context_length}. Lower n_prompts or shorten "
-                "the text"
-            )
-        # Column j of a row's sequence: word j before the place, then the prompts, then word j - m.
-        place = end[:, None] if self.config.position == "after" else torch.ones_like(end)[:, None]
-        column = torch.arange(longest + 1 + m)[None]
-        word = torch.where(column < place, column, (column - m).clamp(min=0))
-        # All share the start token, which sees nothing else: it runs once.
-        own = (column >= 1) & (column <= end[:, None] + m)
-        packing = pack((end + m).tolist())
-        # What decides shapes stays on the host: a mask would make it wait for a GPU.
-        kept = own.flatten().nonzero().flatten()[packing.order]
-        states = tower.embed(ids.gather(1, word).flatten()[kept])
-        of_prompt = (column >= place) & (column < place + m)
-        number = (column - place + m * torch.arange(len(ids))[:, None]).flatten()[kept]
-        at = of_prompt.flatten()[kept].nonzero().flatten()
-        taken = prompts.to(states.dtype).flatten(0, 1)[moved(number[at], states.device)]
-        states = states.index_copy(0, moved(at, states.device), taken)
-        return tower.encode_behind(tower.embed(ids[0, :1]), states, packing)
+    def _rows(self, texts: Sequence[str]) -> PromptRows:
+        after = self.config.position == "after"
+        return prompt_rows(self.backbone.text, texts, self.config.n_prompts, after)
 
 
 def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.core.device import Precision, autocast, moved
+from methods.core.row_blocks import RowBlocks, states_in_rows
 from methods.core.shared_prefix import Packing, pack, shareable, states_behind
 from methods.core.word_blocks import Blocks, states_in_blocks
 
@@ -182,6 +183,16 @@ class TextTower:
         return self._project(
             states_in_blocks(blocks, prefixes + positions[:count], places, laid, keep)
         )
+
+    def encode_rows(self, places: Tensor, laid: RowBlocks) -> Tensor:
+        """Features (N, D), unit-norm, of rows in blocks (`row_blocks`), for a tower that `shares`.
+
+        places: (B * R, width), the embeddings of all places, the start token's first in each block.
+        """
+        tower = self._tower
+        depth = moved(torch.from_numpy(laid.depth), self.device)
+        x = places + tower.positional_embedding[depth]
+        return self._project(states_in_rows(tower.transformer.resblocks, x, laid))
 
     def _encode(self, embeddings: Tensor, end: Tensor, deep: Tensor | None) -> Tensor:
         x = self._states(embeddings[:, : int(end.max()) + 1], deep)

@@ -282,9 +282,9 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 
 @pytest.mark.slow
 def test_two_ranks_equal_one(tiny_data: Path, tmp_path: Path) -> None:
-    """Without dropout; seven rows a batch, so that one rank is padded."""
+    """Dropout included; seven rows a batch, so that one rank is padded."""
     entries = [
-        {"name": "promptclip", "label": aux, "config": {"aux": aux, "dropout": 0.0}}
+        {"name": "promptclip", "label": aux, "config": {"aux": aux}}
         for aux in ("shots", "unlabelled")
     ]
     training = {"schedule": "constant", "steps": 5, "lr": 0.001, "batch_size": 7}
