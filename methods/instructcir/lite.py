@@ -153,23 +153,44 @@ class InstructCIRLite(Method):
             for name, value in own.items():
                 value.copy_(weights[name])
 
-    def _read(self, prompts: Sequence[str], states: Tensor | None, residual: float = 0.0) -> Tensor:
-        rows = self.words.rows(prompts, self.backbone.device)
-        if states is not None and states.ndim == 4:
-            states = self._vision[0].encode_pixels(states)
-        shaped = None if states is None else self._vision[0].shaped(states)
+    @property
+    def _small(self) -> bool:
         # transformers' own forward computes activations twice where that is asked for.
-        small = self.config.model is None and not self.config.checkpointing
-        state = (end_state if small else last_state)(self.llava, rows, shaped)
+        return self.config.model is None and not self.config.checkpointing
+
+    def _units(self, prompts: Sequence[str], states: Tensor | None) -> Tensor:
+        """The model's own unit vectors (N, D). states: of the images in the prompts, in order."""
+        shaped = None if states is None else self._vision[0].shaped(states)
+        device = self.backbone.device
+        if self._small:
+            state = end_state(self.llava, self.words.trees(prompts, device), shaped)
+        else:
+            state = last_state(self.llava, self.words.rows(prompts, device), shaped)
         if self.ret_proj is not None:
             state = self.ret_proj(state)
-        state = nn.functional.normalize(state.float(), dim=-1)
-        if states is None or not residual:
-            return state
-        return self._sum(state, states, residual)
+        return nn.functional.normalize(state.float(), dim=-1)
+
+    def _both(
+        self, prompts: Sequence[str], states: Tensor, texts: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Unit vectors of prompts with an image and of texts without, in one pass where it pays."""
+        if not self._small:  # there rows are padded, and images are hundreds of tokens
+            return self._units(prompts, states), self._units(texts, None)
+        seen, told = self._units([*prompts, *texts], states).tensor_split([len(prompts)])
+        return seen, told
+
+    def _read(self, prompts: Sequence[str], images: Tensor, residual: float) -> Tensor:
+        states = self._encoded(images)
+        return self._sum(self._units(prompts, states), states, residual)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        """States of images that reach the method as such or as pixels."""
+        return self._vision[0].encode_pixels(images) if images.ndim == 4 else images
 
     def _sum(self, units: Tensor, states: Tensor, residual: float) -> Tensor:
         """Unit vectors plus the images' own features: (B, D) unit-norm."""
+        if not residual:
+            return units
         own = self._vision[0].feature(states)
         return nn.functional.normalize(units + residual * own, dim=-1)
 
@@ -184,7 +205,7 @@ class InstructCIRLite(Method):
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Captions alone: (N, D) unit-norm."""
-        return self._read(texts, None)
+        return self._units(texts, None)
 
     def compose(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """Frozen states of reference images with instructions: (B, D) unit-norm."""
@@ -232,7 +253,14 @@ class InstructCIRLite(Method):
         if images is None:
             images, captions = batch.candidates.images, batch.queries.texts
         assert images is not None and captions is not None
-        seen, told = self._described(images), self.text(captions)
+        images, rows, residuals = self._encoded(images), len(batch.row), self.config.residuals
+        made = self._made_up(images, batch) if self.config.anchors else None
+        prompts, states = [GALLERY] * rows, images
+        if made is not None:
+            prompts += [query_prompt(text) for text in made.texts]
+            states = torch.cat([images, made.states])
+        units, told = self._both(prompts, states, captions)
+        seen = self._sum(units[:rows], images, residuals[1])
         scale = 1 / self.config.tau
         # One id for equal candidates; a caption's several images are no negatives of each other.
         there = losses.info_nce(seen, told, batch.target, batch.weight, scale)
@@ -242,10 +270,10 @@ class InstructCIRLite(Method):
             return value
         value = value + self._anchor(seen, self._vision[0].feature(images), batch.weight)
         value = value + self._anchor(told, self._frozen[self._ids(captions)], batch.weight)
-        made = self._made_up(images, batch)
         if made is None:
             return value
-        return value + self._anchor(self.compose(made.states, made.texts), made.fused, batch.weight)
+        imagined = self._sum(units[rows:], made.states, residuals[0])
+        return value + self._anchor(imagined, made.fused, batch.weight)
 
     def _instruct(self, batch: TrainBatch) -> Tensor:
         lesson, config = self._lesson, self.config
@@ -255,12 +283,13 @@ class InstructCIRLite(Method):
         targets = self._told(lesson.described, batch)
         originals = self._told(lesson.reference_described, batch)
         target_id, original_id = self._ids(targets), self._ids(originals)
-        images, texts = batch.queries.images, [*batch.queries.texts]
+        images, texts = self._encoded(batch.queries.images), [*batch.queries.texts]
         made = self._made_up(images, batch) if config.anchors else None
         if made is not None:  # read in one pass: fewer and larger products
             images, texts = torch.cat([images, made.states]), [*texts, *made.texts]
-        z1, imagined = self.compose(images, texts).tensor_split([len(batch.row)])
-        both = self.text([*targets, *originals])
+        prompts = [query_prompt(text) for text in texts]
+        units, both = self._both(prompts, images, [*targets, *originals])
+        z1, imagined = self._sum(units, images, config.residuals[0]).tensor_split([len(batch.row)])
         z2, z3 = both.chunk(2)
         weight, tau = batch.weight, config.tau
         value = instruction_loss(z1, z2, z3, target_id, original_id, weight, tau)

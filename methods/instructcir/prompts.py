@@ -7,14 +7,16 @@ with it (zhwl2117/InstructCIR).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from methods.core.device import moved
+from methods.instructcir.trees import Row, Trees, planted
 
+KEPT_PROMPTS = 2**14  # token rows that are kept
 IMAGE = "<image>"
 GALLERY = "<image>\n Describe this image in one word:"
 QUERY = '<image>Modify this image with "{caption}", desribe modified image in one word:'
@@ -60,6 +62,20 @@ class Words:
     image_tokens: int
     longest: int
     text_length: int | None = None
+    _known: dict[str, Row] = field(default_factory=dict, repr=False, compare=False)
+
+    def trees(self, prompts: Sequence[str], device: torch.device) -> Trees:
+        """Prompts laid out as trees, for a model whose words say where they stand.
+
+        Raises:
+            ValueError: a prompt does not fit the model.
+        """
+        if len(self._known) > KEPT_PROMPTS:
+            self._known.clear()
+        for prompt in prompts:
+            if prompt not in self._known:
+                self._known[prompt] = Row.of(*self._row(prompt), self.image)
+        return planted([self._known[prompt] for prompt in prompts], self.image, device)
 
     def rows(self, prompts: Sequence[str], device: torch.device) -> Rows:
         """Token rows of prompts.

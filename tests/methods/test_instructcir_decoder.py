@@ -39,13 +39,18 @@ def test_states_and_gradients_are_those_of_transformers(
     vision = method._vision[0]
     prompts = prompts if seen else [prompt.replace("<image>", "") for prompt in prompts]
     rows = method.words.rows(prompts, torch.device("cpu"))
+    trees = method.words.trees(prompts, torch.device("cpu"))
     states = vision.shaped(torch.randn(len(prompts), vision.dim)) if seen else None
     aim = torch.randn(len(prompts), method.backbone.text.width)
     found, slopes = [], []
     learned = {n: p for n, p in method.named_parameters() if p.requires_grad}
-    for read in (end_state, last_state):
+    for own in (True, False):
         method.zero_grad()
-        found.append(read(method.llava, rows, states))
+        found.append(
+            end_state(method.llava, trees, states)
+            if own
+            else last_state(method.llava, rows, states)
+        )
         (found[-1] * aim).sum().backward()
         slopes.append({n: p.grad.clone() for n, p in learned.items() if p.grad is not None})
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
@@ -53,6 +58,19 @@ def test_states_and_gradients_are_those_of_transformers(
     for name, slope in slopes[1].items():
         apart = (slopes[0][name] - slope).abs().max()
         assert apart <= 1e-4 * slope.abs().max() + 1e-6, name
-    with torch.no_grad():  # LoRA merged
-        merged = end_state(method.llava, rows, states)
+    with torch.no_grad():
+        merged = end_state(method.llava, trees, states)
     torch.testing.assert_close(merged, found[1].detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_prompts_with_and_without_images_in_one_pass_are_those_of_two(
+    method: InstructCIRLite,
+) -> None:
+    vision, device = method._vision[0], torch.device("cpu")
+    captions = ["a red hat", "a red", "a dog", "a red hat"]
+    states = vision.shaped(torch.randn(len(QUERIES), vision.dim))
+    with torch.no_grad():
+        both = end_state(method.llava, method.words.trees([*QUERIES, *captions], device), states)
+        seen = last_state(method.llava, method.words.rows(QUERIES, device), states)
+        told = last_state(method.llava, method.words.rows(captions, device), None)
+    torch.testing.assert_close(both, torch.cat([seen, told]), rtol=1e-5, atol=1e-5)
