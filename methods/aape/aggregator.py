@@ -99,15 +99,33 @@ class Aggregator(nn.Module):
             ]
             return prompts.features[which, torch.tensor(drawn, device=which.device)]
         query = self.query[which] if self.adapt is None else mean + self.adapt(images)
-        on_query, on_prompts, on_feed = self.norms
-        keys = on_prompts(prompts.features[which])
-        found, _ = self.attention(
-            on_query(query)[:, None],
-            keys,
-            keys,
-            key_padding_mask=~prompts.present[which],
-            need_weights=False,
-        )
-        query = query + found[:, 0]
-        aggregate: Tensor = query + self.feed(on_feed(query))
+        query = query + self._attend(query, which)
+        aggregate: Tensor = query + self.feed(self.norms[2](query))
         return aggregate
+
+    def _attend(self, query: Tensor, which: Tensor) -> Tensor:
+        """Multi-head attention of queries (b, D) to the prompts of sets `which` (b,): (b, D).
+
+        With one query a set, products change places: W_k goes to the query, W_v behind the mean
+        over the prompts, and so do scale and shift of the prompts' norm. Nothing learned is then
+        applied to (b, n, D). What a key adds to all scores of a query alike goes out in the
+        softmax.
+        """
+        attention, heads = self.attention, self.attention.num_heads
+        on_query, on_prompts = self.norms[0], self.norms[1]
+        assert isinstance(on_prompts, nn.LayerNorm) and attention.in_proj_weight is not None
+        dim = query.shape[1]
+        for_query, for_keys, for_values = attention.in_proj_weight.chunk(3)
+        bias = attention.in_proj_bias.chunk(3)
+        prompts = nn.functional.layer_norm(self.prompts.features[which], (dim,))
+        asked = nn.functional.linear(on_query(query), for_query, bias[0]) * (heads / dim) ** 0.5
+        asked = asked.view(len(asked), heads, -1).transpose(0, 1)  # (H, b, D / H)
+        asked = (asked @ for_keys.view(heads, -1, dim)).transpose(0, 1) * on_prompts.weight
+        scores = prompts @ asked.transpose(1, 2)  # (b, n, H): heads last, as softmax is fast
+        absent = ~self.prompts.present[which]
+        shares = scores.masked_fill(absent[:, :, None], float("-inf")).softmax(dim=1)
+        seen = shares.transpose(1, 2) @ prompts * on_prompts.weight + on_prompts.bias  # (b, H, D)
+        values = for_values.view(heads, -1, dim).transpose(1, 2)  # (H, D, D / H)
+        found = (seen.transpose(0, 1) @ values).transpose(0, 1).flatten(1) + bias[2]
+        attended: Tensor = attention.out_proj(found)
+        return attended

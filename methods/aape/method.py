@@ -30,7 +30,7 @@ from methods.aape.aggregator import Aggregator, Kind, Prompts, bottleneck
 from methods.core import losses
 from methods.core.backbone import Backbone
 from methods.core.config import MethodConfig
-from methods.core.contract import Batch, Lesson, Method, TaskInfo, TrainBatch
+from methods.core.contract import Lesson, Method, TaskInfo, TrainBatch
 
 TEMPLATE = "a photo of a {}"
 PAIR_VALUES = 2**22  # of the adapted weights that exist at a time outside training: 16 MB
@@ -84,10 +84,11 @@ class AAPEConfig(MethodConfig):
 
 
 class Adapter(nn.Module):
-    """g: weights of every class for every image, from class features and h(x).
+    """g: weights of every class for every image, from class features and h(x), and their cosine.
 
     The first layer on [w ; h(x)] is the sum of a layer on w and one on h(x), so that no pair is
-    built before the inner width.
+    built before the inner width K. Behind a bottleneck's last layer V no pair is built at all: of
+    a = V r + w the cosine needs x'a = (V'x)'r + x'w and |a|^2 = r'(V'V r + 2 V'w) + |w|^2.
     """
 
     def __init__(self, config: AAPEConfig, dim: int) -> None:
@@ -98,14 +99,31 @@ class Adapter(nn.Module):
         self.of_image = nn.Linear(dim, inner, bias=False)
         self.out = nn.Linear(inner, dim, bias=False) if config.g == "bottleneck" else None
 
-    def forward(self, classes: Tensor, made: Tensor) -> Tensor:
-        """Classes (c, D) and h(x) (b, D) -> (b, c, D)."""
-        adapted: Tensor = self.of_class(classes) + self.of_image(made)[:, None]
-        if self.out is not None:
-            adapted = self.out(adapted.relu())
-        if self.config.output_relu:
-            adapted = adapted.relu()
-        return adapted + classes if self.config.residual else adapted
+    def forward(self, x: Tensor, classes: Tensor, made: Tensor) -> Tensor:
+        """cos(x, g([w ; h(x)])) of images x and h(x) (b, D) and classes w (c, D): (b, c)."""
+        residual = self.config.residual
+        inner: Tensor = self.of_class(classes) + self.of_image(made)[:, None]
+        if self.out is None or self.config.output_relu:
+            adapted = inner if self.out is None else self.out(inner.relu())
+            if self.config.output_relu:
+                adapted = adapted.relu()
+            if residual:
+                adapted = adapted + classes
+            along = torch.einsum("bd,bcd->bc", x, adapted)
+            norm: Tensor = torch.linalg.vector_norm(adapted, dim=-1)
+            return along / norm.clamp(min=1e-12)
+        # In halves the terms of |a|^2 would lose the few digits that their sum has.
+        with torch.autocast(x.device.type, enabled=False):
+            inner, last = inner.float().relu_(), self.out.weight
+            along = (inner @ (x @ last)[:, :, None])[..., 0]
+            double = inner @ (last.T @ last)
+            if residual:
+                along = along + x @ classes.T
+                double = double + 2 * (classes @ last)
+            square = (inner * double).sum(dim=-1)
+            if residual:
+                square = square + classes.square().sum(dim=-1)
+            return along / square.clamp(min=1e-24).sqrt()
 
 
 class AAPE(Method):
@@ -227,55 +245,59 @@ class AAPE(Method):
         """
         if self.g is None:
             return super().similarity(queries, candidates)
-        rows = max(1, min(len(queries), PAIR_VALUES // self.dim))
-        columns = max(1, PAIR_VALUES // (rows * self.dim))
-        # Into one tensor: small pieces that stay between large ones that go would fragment memory.
-        scores = queries.new_empty(len(queries), len(candidates))
-        for top in range(0, len(queries), rows):
-            x = queries[top : top + rows]
-            made = self.h(x)
-            for left in range(0, len(candidates), columns):
-                found = self._cosine(x, made, candidates[left : left + columns])
-                scores[top : top + rows, left : left + columns] = found
-        return scores
+        return self._cosines(queries, self.h(queries), candidates)
 
-    def _cosine(self, x: Tensor, made: Tensor, classes: Tensor) -> Tensor:
-        """x, h(x): (b, D); w: (c, D) -> (b, c)."""
+    def _cosines(self, images: Tensor, made: Tensor, classes: Tensor) -> Tensor:
+        """The same with h(x) (B, D) at hand."""
         assert self.g is not None
-        adapted: Tensor = self.g(classes, made)
-        along = torch.einsum("bd,bcd->bc", x, adapted)
-        cosine: Tensor = along / torch.linalg.vector_norm(adapted, dim=-1).clamp(min=1e-12)
-        return cosine
+        rows = max(1, min(len(images), PAIR_VALUES // self.dim))
+        columns = max(1, PAIR_VALUES // (rows * self.dim))
+        if rows == len(images) and columns >= len(classes):
+            found: Tensor = self.g(images, classes, made)
+            return found
+        # Into one tensor: small pieces that stay between large ones that go would fragment memory.
+        scores = images.new_empty(len(images), len(classes))
+        for top in range(0, len(images), rows):
+            x, own = images[top : top + rows], made[top : top + rows]
+            for left in range(0, len(classes), columns):
+                part = classes[left : left + columns]
+                scores[top : top + rows, left : left + columns] = self.g(x, part, own)
+        return scores
 
     def loss(self, batch: TrainBatch) -> Tensor:
         """Cross-entropy, or the contrast of h(x) and captions both ways; distillation; reward."""
-        if self.task.kind == "classification":
-            task_loss = super().loss(batch)
-            images = batch.queries.images
-        else:
-            both = batch.queries, batch.candidates
-            images = next((side.images for side in both if side.images is not None), None)
-            task_loss = self._contrast(batch, images)
-        if self.aggregator is None:
-            return task_loss
+        both = batch.queries, batch.candidates
+        images = next((side.images for side in both if side.images is not None), None)
         assert images is not None, "training rows have an image"
+        made = self.h(images)
+        classifies = self.task.kind == "classification"
+        task = self._classify(batch, images, made) if classifies else self._contrast(batch, made)
+        if self.aggregator is None:
+            return task
         aggregate = self.aggregator(self._set_of[batch.row], images, batch.row, batch.epoch)
         if self.config.unit_aggregate:
             aggregate = nn.functional.normalize(aggregate, dim=-1)
         goal = aggregate.detach() if self.config.stop_gradient else aggregate
-        distance = (self.h(images) - goal).square().sum(dim=-1)
-        total = task_loss + self.config.distill_weight * losses.weighted_mean(
-            distance, batch.weight
-        )
+        row_losses = self.config.distill_weight * (made - goal).square().sum(dim=-1)
         if self.aggregator.learns:
             near = nn.functional.cosine_similarity(images, aggregate, dim=-1).clamp(min=0)
-            total = total - self.config.reward_weight * losses.weighted_mean(near, batch.weight)
-        return total
+            row_losses = row_losses - self.config.reward_weight * near
+        return task + losses.weighted_mean(row_losses, batch.weight)
 
-    def _contrast(self, batch: TrainBatch, images: Tensor | None) -> Tensor:
+    def _classify(self, batch: TrainBatch, images: Tensor, made: Tensor) -> Tensor:
+        """Cross-entropy over all classes."""
+        classes = self.candidate(batch.candidates)
+        if self.g is not None:
+            scores = self._cosines(images, made, classes)
+        else:
+            scores = nn.functional.normalize(made, dim=-1) @ classes.T
+        logits = self.backbone.logit_scale * scores
+        return losses.cross_entropy(logits, batch.target, batch.weight)
+
+    def _contrast(self, batch: TrainBatch, made: Tensor) -> Tensor:
         """CLIP's loss of h(x) and the captions, which are encoded once for the lesson."""
-        assert images is not None and self._texts is not None
-        image, text = self.query(Batch(images=images)), self._texts[batch.row]
+        assert self._texts is not None
+        image, text = nn.functional.normalize(made, dim=-1), self._texts[batch.row]
         scale = self.backbone.logit_scale
         there = losses.info_nce(image, text, batch.target, batch.weight, scale)
         back = losses.info_nce(text, image, batch.target, batch.weight, scale)

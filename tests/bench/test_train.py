@@ -58,7 +58,7 @@ def plain_torch(method: CoOp, recipe: Training, shots: int, batch: Any) -> list[
     for epoch in range(recipe.epochs_at(shots)):
         for rows in epoch_batches(ROWS, recipe.batch_size, 3, epoch):
             optimizer.param_groups[0]["lr"] = learning_rate(recipe, step, shots, per_epoch)
-            loss = method.loss(batch(Dealt(rows, torch.ones(len(rows)).numpy(), 1.0)))
+            loss = method.loss(batch(Dealt(rows, torch.ones(len(rows)).numpy(), 1.0, epoch)))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -76,6 +76,34 @@ def test_deepspeed_equals_plain_torch(tiny_backbone: Backbone, batch: Any, size:
     assert len(losses) == 3 * max(1, ROWS // size)
     assert losses == pytest.approx(expected, abs=1e-6)
     torch.testing.assert_close(method.ctx, reference.ctx, rtol=0, atol=1e-6)
+
+
+class Late(CoOp):
+    """A parameter of it has no gradient before the second epoch."""
+
+    def __init__(self, config: CoOpConfig, backbone: Backbone, task: TaskInfo) -> None:
+        super().__init__(config, backbone, task)
+        self.late = torch.nn.Parameter(torch.ones(3))
+
+    def loss(self, batch: TrainBatch) -> Tensor:
+        found = super().loss(batch)
+        return found + (self.late**2).sum() if batch.epoch else found
+
+
+def test_a_gradient_that_comes_late_meets_no_momentum(tiny_backbone: Backbone, batch: Any) -> None:
+    def late() -> Late:
+        torch.manual_seed(5)
+        return Late(CoOpConfig(n_ctx=2), tiny_backbone, TaskInfo("classification", NAMES))
+
+    def epochs(dealt: Dealt) -> TrainBatch:
+        return replace(batch(dealt), epoch=dealt.epoch)
+
+    recipe = Training(epochs=4, batch_size=4, lr=0.05)
+    ours, plain = late(), late()
+    losses = train(ours, recipe, 1, ROWS, epochs, 3, Engine())
+    assert losses == pytest.approx(plain_torch(plain, recipe, 1, epochs), rel=1e-6)
+    torch.testing.assert_close(ours.late, plain.late)
+    assert float(ours.late.detach().max()) < 0.9
 
 
 def test_accumulation_equals_one_batch_where_rows_are_independent(

@@ -99,14 +99,14 @@ def test_scores_in_chunks_equal_the_double_loop(
     values: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """values: from one pair at a time to all at once; D is 16."""
+    """values: from one pair at a time to all at once; D is 16, which a pair is counted as."""
     method = build(tiny_backbone, **options)
     images = torch.nn.functional.normalize(torch.randn(7, 16), dim=-1)
     classes = torch.nn.functional.normalize(torch.randn(5, 16), dim=-1)
     monkeypatch.setattr(aape, "PAIR_VALUES", values)
     sizes: list[int] = []
     assert method.g is not None
-    method.g.register_forward_hook(lambda _, __, adapted: sizes.append(adapted.numel()))
+    method.g.register_forward_hook(lambda _, __, cosine: sizes.append(16 * cosine.numel()))
     with torch.no_grad():
         found = method.similarity(images, classes)
         torch.testing.assert_close(found, double_loop(method, images, classes))
@@ -127,6 +127,35 @@ def test_gradients_flow_through_chunks(
         found.append([p.grad for p in method.parameters()])
     torch.testing.assert_close(found[0], found[1])
     assert all(grad is not None and bool(grad.any()) for grad in found[0])
+
+
+@pytest.mark.parametrize("options", G.values(), ids=G)
+def test_gradients_are_those_of_the_double_loop(
+    tiny_backbone: Backbone, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    method = build(tiny_backbone, **options)
+    images = torch.nn.functional.normalize(torch.randn(4, 16), dim=-1)
+    classes = torch.nn.functional.normalize(torch.randn(5, 16), dim=-1)
+    weight = torch.randn(4, 5)
+    found = []
+    for scores in (method.similarity, lambda *given: double_loop(method, *given)):
+        total = (weight * scores(images, classes)).sum()
+        found.append(torch.autograd.grad(total, [*method.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_pair_whose_weight_is_nothing_scores_0_and_has_finite_gradients(
+    tiny_backbone: Backbone,
+) -> None:
+    method = build(tiny_backbone)
+    assert method.g is not None
+    torch.nn.init.constant_(method.g.of_class.weight, -1.0)
+    torch.nn.init.zeros_(method.g.of_image.weight)
+    scores = method.similarity(torch.eye(16)[:3], torch.eye(16)[:2])  # before the ReLU all are -1
+    assert torch.equal(scores, torch.zeros(3, 2))
+    scores.sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in method.parameters() if p.grad is not None)
 
 
 def test_h_alone_stands_for_the_image(tiny_backbone: Backbone) -> None:

@@ -46,6 +46,38 @@ def test_the_attention_starts_at_the_mean_of_the_real_prompts(query: str) -> Non
     assert torch.equal(moved[0], moved[3]) == (query == "class")
 
 
+def as_torch_has_it(module: Aggregator, which: Tensor, images: Tensor) -> Tensor:
+    """The aggregate by torch's own attention over all keys and values."""
+    mean = module.prompts.mean[which]
+    query = module.query[which] if module.adapt is None else mean + module.adapt(images)
+    on_query, on_prompts, on_feed = module.norms
+    keys, absent = on_prompts(module.prompts.features[which]), ~module.prompts.present[which]
+    asked = on_query(query)[:, None]
+    query = query + module.attention(asked, keys, keys, key_padding_mask=absent)[0][:, 0]
+    found: Tensor = query + module.feed(on_feed(query))
+    return found
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_the_attention_and_its_gradients_are_torchs(adapted: bool) -> None:
+    torch.manual_seed(0)
+    sets = [torch.randn(count, 16) for count in (3, 1, 5)]
+    prompts = Prompts(sets)
+    module = Aggregator("attention", prompts, adapted=adapted, heads=4, width=8, share=0.2, seed=0)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    which, images = torch.tensor([0, 1, 2, 0]), torch.randn(4, 16)
+    rows, weight = torch.arange(4), torch.randn(4, 16)
+    found = module(which, images, rows, 0)
+    expected = as_torch_has_it(module, which, images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    own, torchs = (
+        torch.autograd.grad((weight * one).sum(), [*module.parameters()])
+        for one in (found, expected)
+    )
+    torch.testing.assert_close(own, torchs, rtol=1e-3, atol=1e-3)
+
+
 def test_the_plain_aggregates() -> None:
     torch.manual_seed(0)
     sets = [torch.randn(count, 16) for count in (4, 2)]
