@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from data_recipes.core.model import DataError
 
 if TYPE_CHECKING:
     from bench.cell_spec import Cell
+    from cluster.launch import Gangs
     from results.answers import Answers
 
 app = typer.Typer(
@@ -52,16 +54,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
-    except DataError as error:
-        fail(str(error))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        fail(f"{error.filename}: {error.strerror}; give another path or mend this one")
     except Exception as error:
-        if type(error).__name__ in KNOWN_ERRORS:
-            fail(str(error))
-        raise
+        if _known(error) is None:
+            raise
+        sys.exit(tell(error))
 
 
 KNOWN_ERRORS = {
@@ -73,10 +69,25 @@ KNOWN_ERRORS = {
 }
 
 
-def fail(message: str) -> None:
-    """Print an error and leave with code 2."""
+def _known(error: BaseException) -> str | None:
+    """What to tell the user; None: an error of the program."""
+    if isinstance(error, DataError) or type(error).__name__ in KNOWN_ERRORS:
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; give another path or mend this one"
+    return None
+
+
+def tell(error: BaseException) -> int:
+    """Print what ends the process: a message or a traceback. Returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    message = _known(error)
+    if message is None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
     Console(stderr=True, soft_wrap=True).print(Text(f"error: {message}", style="red"))
-    sys.exit(2)
+    return 2
 
 
 @app.command()
@@ -91,7 +102,8 @@ def demo(
 
     Example: `promptgrid demo --out runs/demo`
     """
-    from bench.study import study_datasets
+    from bench.ahead import gangs_ahead
+    from bench.study_file import study_datasets
     from data_recipes.core.manifest import MANIFEST
     from data_recipes.core.registry import recipe
 
@@ -99,7 +111,8 @@ def demo(
     for name in study_datasets(DEMO):
         if not (data / name / MANIFEST).is_file():
             build(recipe(name)(), data / name, console)
-    _run(DEMO, out, data, cache, console)
+    with gangs_ahead(DEMO, out, {}, tell) as begun:
+        _run(DEMO, out, data, cache, console, begun=begun)
 
 
 @app.command()
@@ -127,9 +140,13 @@ def run(
 
     Example: `promptgrid run studies/ablations/coop.yaml --dry-run`
     """
+    from bench.ahead import gangs_ahead
+
     overrides = {"gangs": gangs, "ranks_per_cell": ranks}
     console = Console(soft_wrap=True)
-    _run(study, out, data, cache, console, overrides, address, dry_run, backbone)
+    alone = not dry_run and address is None
+    with gangs_ahead(study, out, overrides, tell) if alone else nullcontext() as begun:
+        _run(study, out, data, cache, console, overrides, address, dry_run, backbone, begun)
 
 
 def _run(
@@ -142,6 +159,7 @@ def _run(
     address: str | None = None,
     dry_run: bool = False,
     backbone: str | None = None,
+    begun: Gangs | None = None,
 ) -> None:
     from bench.live import Progression
     from bench.outline import outline, outlined
@@ -181,7 +199,7 @@ def _run(
     progression = Progression(console, titles, out / STATUS)
     try:
         with progression.shown():
-            ran = run_plan(planned, options, out, address, progression.event)
+            ran = run_plan(planned, options, out, address, progression.event, begun)
     except KeyboardInterrupt:
         console.print(f"interrupted; finished cells are in {out}, the same command continues")
         sys.stdout.flush()

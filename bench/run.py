@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
+from bench.ahead import cpu_gangs
 from bench.cell import CellResult, run_cell
 from bench.cell_spec import Cell
 from bench.learned import Trained
@@ -23,7 +23,8 @@ from bench.together import groups
 from bench.train import Engine
 from bench.warm_up import to_warm_up, warm_up
 from cluster.gang import Finish, RankContext, Summary
-from cluster.launch import Outcome, run_gangs
+from cluster.launch import Gangs, Outcome, run_gangs
+from cluster.status import StatusFile
 from cluster.work import Work
 from data_recipes.core import strict_json
 from data_recipes.core.dataset import open_dataset
@@ -139,9 +140,11 @@ def run_plan(
     out: Path,
     address: str | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    begun: Gangs | None = None,
 ) -> Ran:
     """Run the cells that have no record in `out`, then write the report there.
 
+    begun: gangs that were started ahead, on CPUs (`bench.ahead`); else they start here.
     A cell that failed is recorded under `failures/` and tried again by the next call.
     """
     store = RecordStore(out)
@@ -174,18 +177,22 @@ def run_plan(
             if on_event is not None:
                 on_event(event)
 
-        outcome = run_gangs(
-            [*units.values()],
-            run_leased,
-            gangs=options.gangs or default_gangs(options, gpu),
-            ranks_per_gang=options.ranks_per_cell,
-            threads_per_rank=options.threads_per_rank,
-            use_gpu=gpu,
-            address=address,
-            prepare=(warm_up, to_warm_up(todo)),
-            on_event=settle,
-            status_path=out / STATUS,
-        )
+        first = warm_up, to_warm_up(todo)
+        if begun is not None:
+            outcome = begun.settle([*units.values()], first, settle, StatusFile(out / STATUS))
+        else:
+            outcome = run_gangs(
+                [*units.values()],
+                run_leased,
+                gangs=options.gangs or default_gangs(options, gpu),
+                ranks_per_gang=options.ranks_per_cell,
+                threads_per_rank=options.threads_per_rank,
+                use_gpu=gpu,
+                address=address,
+                prepare=first,
+                on_event=settle,
+                status_path=out / STATUS,
+            )
     from results.answers import answers  # no rank needs scipy and matplotlib
     from results.report import write_answers
 
@@ -219,8 +226,7 @@ def default_gangs(options: RunOptions, gpu: bool) -> int:
     """As many gangs as this machine has room for, at least one."""
     if gpu:
         return max(1, torch.cuda.device_count() // options.ranks_per_cell)
-    cores = len(os.sched_getaffinity(0))
-    return max(1, cores // (options.ranks_per_cell * options.threads_per_rank))
+    return cpu_gangs(options.ranks_per_cell, options.threads_per_rank)
 
 
 def failure(cell: Cell, error: str | None) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from bench.learned import Trained, build_method
 from bench.loaded import Inputs
 from bench.plan import plan
 from bench.speed_rows import Row
-from bench.study import load_study, study_datasets
+from bench.study import load_study
+from bench.study_file import study_datasets
 from bench.train import Engine
 from data_recipes.core.build import build_dataset
 from data_recipes.core.registry import recipe

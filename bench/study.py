@@ -245,10 +245,3 @@ def backbone_of(text: str) -> BackboneSpec:
     except ValidationError as error:
         errors = [line(detail, BackboneSpec) for detail in error.errors()]
         raise StudyError(f"--backbone {text}", errors) from None
-
-
-def study_datasets(path: Path) -> list[str]:
-    """Names of the datasets that a study file names, without their tasks, each once."""
-    raw = read_yaml(path)
-    named = [*raw.get("datasets", ()), *raw.get("evaluate_on", ()), raw.get("source")]
-    return list(dict.fromkeys(text.partition("/")[0] for text in named if text))

@@ -36,6 +36,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
+def study_datasets(path: Path) -> list[str]:
+    """Names of the datasets that a study file names, without their tasks, each once."""
+    raw = read_yaml(path)
+    named = [*raw.get("datasets", ()), *raw.get("evaluate_on", ()), raw.get("source")]
+    return list(dict.fromkeys(text.partition("/")[0] for text in named if text))
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice (YAML keeps the last one silently)."""
 

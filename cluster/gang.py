@@ -67,8 +67,8 @@ class GangSpec:
     """What a gang is made of. `run` is an import path, `module:function`.
 
     `run_id` is unique: Ray Train resumes an earlier run's state when it meets its name again.
-    own_ray: this machine's alone, which ends with the driver. prepare: see `run_gangs`; its import
-    path and its payload.
+    own_ray: this machine's alone, which ends with the driver. imports: modules that a rank imports
+    while its units are not known yet.
     """
 
     name: str
@@ -81,7 +81,7 @@ class GangSpec:
     max_failures: int
     sibling_grace_s: float
     own_ray: bool = False
-    prepare: tuple[str, Any] | None = None
+    imports: tuple[str, ...] = ()
 
     @property
     def rank_resources(self) -> dict[str, float]:
@@ -173,12 +173,16 @@ class _Rank:
 
     def _prepare(self) -> None:
         """Everything that a gang does once, before it takes its first unit."""
-        if self.spec.prepare is None:
-            return
-        path, payload = self.spec.prepare
         # What fails here fails again in the units that need it, and they say so.
-        with suppress(Exception):
-            resolve(path)(payload, self.context)
+        for module in self.spec.imports:
+            with suppress(Exception):
+                importlib.import_module(module)
+        while not (known := self.ask("known"))[0]:
+            time.sleep(LEASE_POLL_S[1])
+        if known[1] is not None:
+            path, payload = known[1]
+            with suppress(Exception):
+                resolve(path)(payload, self.context)
 
     def _next(self) -> Work | None:
         """Rank 0 leases, all ranks get the same unit; None when the run is over for this gang."""

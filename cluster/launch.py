@@ -7,7 +7,8 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ JOIN_PATIENCE_S = 30.0
 PARTING_S = 60.0
 # Restarts allowed beyond those that units can cause; the queue stops a broken gang sooner.
 SPARE_RESTARTS = 5
+# The same for gangs that start before anybody knows how many units there are.
+MANY_RESTARTS = 1000
 
 
 @dataclass(frozen=True)
@@ -80,46 +83,76 @@ def run_gangs(
     starts if the cluster is too small. An exception in `run` is in the outcome, not raised here.
     """
     path = import_path(run)
-    prepared = None if prepare is None else (import_path(prepare[0]), prepare[1])
-    if min(gangs, ranks_per_gang, threads_per_rank) < 1:
-        raise ValueError("gangs, ranks_per_gang and threads_per_rank must be at least 1")
+    if prepare is not None:
+        import_path(prepare[0])
     LeaseQueue(units, max_attempts)  # refuses duplicate keys before anything starts
     if not units:
         return Outcome()
-    gangs = min(gangs, len(units))
-    begin = time.monotonic()
     status = StatusFile(status_path)
-    status.write("starting")
-    with tempfile.TemporaryDirectory(prefix="promptgrid-") as temporary:
+    started = gangs_of(
+        path,
+        gangs=min(gangs, len(units)),
+        ranks_per_gang=ranks_per_gang,
+        threads_per_rank=threads_per_rank,
+        use_gpu=use_gpu,
+        address=address,
+        storage=storage,
+        max_attempts=max_attempts,
+        max_failures=(max_attempts + 1) * len(units) + SPARE_RESTARTS,  # one is not charged
+        sibling_grace_s=sibling_grace_s,
+    )
+    with status.told(), started as begun:
+        return begun.settle(units, prepare, on_event, status)
+
+
+@contextmanager
+def gangs_of(
+    run: str,
+    *,
+    gangs: int,
+    ranks_per_gang: int,
+    threads_per_rank: int,
+    use_gpu: bool = False,
+    address: str | None = None,
+    storage: Path | None = None,
+    max_attempts: int = MAX_ATTEMPTS,
+    max_failures: int = MANY_RESTARTS,
+    sibling_grace_s: float = SIBLING_GRACE_S,
+    imports: tuple[str, ...] = (),
+) -> Iterator[Gangs]:
+    """Gangs that wait for their units: start them ahead of `settle`, which takes these.
+
+    run: import path, `module:function`; it is imported on every rank at once, and so are `imports`.
+    Otherwise as `run_gangs`, with its errors.
+    """
+    if min(gangs, ranks_per_gang, threads_per_rank) < 1:
+        raise ValueError("gangs, ranks_per_gang and threads_per_rank must be at least 1")
+    begin = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="promptgrid-") as temporary,
+        ray_session(address, cpus=gangs * ranks_per_gang * threads_per_rank),
+    ):
         spec = GangSpec(
             name="",
             run_id=f"promptgrid-{uuid.uuid4().hex[:8]}",
-            run=path,
+            run=run,
             ranks=ranks_per_gang,
             threads_per_rank=threads_per_rank,
             use_gpu=use_gpu,
             storage=storage or Path(temporary),
-            max_failures=(max_attempts + 1) * len(units) + SPARE_RESTARTS,  # one is not charged
+            max_failures=max_failures,
             sibling_grace_s=sibling_grace_s,
             own_ray=address is None,
-            prepare=prepared,
+            imports=imports,
         )
+        ray_start_s = time.monotonic() - begin
+        patience = 0.0 if address is None else JOIN_PATIENCE_S
+        require_room(gangs, ranks_per_gang, spec.rank_resources, patience)
         specs = [replace(spec, name=f"gang{index}") for index in range(gangs)]
-        try:
-            with ray_session(address, cpus=gangs * ranks_per_gang * threads_per_rank):
-                ray_start_s = time.monotonic() - begin
-                patience = 0.0 if address is None else JOIN_PATIENCE_S
-                require_room(gangs, ranks_per_gang, spec.rank_resources, patience)
-                watch = _Watch(units, max_attempts, status, on_event)
-                threads = [_GangThread(spec, watch.queue) for spec in specs]
-                watch.follow(threads)
-                watch.part(threads)
-                outcome = watch.outcome(begin, ray_start_s)
-        except BaseException as reason:
-            interrupted = isinstance(reason, KeyboardInterrupt | SystemExit)
-            status.write("interrupted" if interrupted else "error", error=repr(reason))
-            raise
-    return outcome
+        begun = Gangs(specs, max_attempts, begin, ray_start_s)
+        yield begun
+        if not begun.settled:
+            begun.settle(())
 
 
 class _GangThread(threading.Thread):
@@ -142,15 +175,11 @@ class _GangThread(threading.Thread):
                 self.queue.lose.remote(self.spec.name, f"{type(error).__name__}: {error}")
 
 
-class _Watch:
-    """The driver's eye on the queue: passes events on, keeps the status file fresh."""
+class Gangs:
+    """Gangs at work, and the driver's eye on their queue. See `gangs_of`."""
 
     def __init__(
-        self,
-        units: Sequence[Work],
-        max_attempts: int,
-        status: StatusFile,
-        on_event: Callable[[dict[str, Any]], None] | None,
+        self, specs: Sequence[GangSpec], max_attempts: int, begin: float, ray_start_s: float
     ) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -158,14 +187,37 @@ class _Watch:
         # The queue lives beside the driver: a node that is lost must not take it along.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, scheduling_strategy=here)(LeaseQueue)
-        self.queue: Any = actor.remote(list(units), max_attempts)
-        self.status = status
-        self.on_event = on_event
+        self.queue: Any = actor.remote(max_attempts=max_attempts, to_come=True)
+        self.begin = begin
+        self.ray_start_s = ray_start_s
+        self.status = StatusFile(None)
+        self.on_event: Callable[[dict[str, Any]], None] | None = None
+        self.settled = False
         self.seen = 0
         self.first_lease: float | None = None  # seconds since 1970
         self.gang_errors: dict[str, str] = {}
+        self.threads = [_GangThread(spec, self.queue) for spec in specs]
 
-    def follow(self, gangs: Sequence[_GangThread]) -> None:
+    def settle(
+        self,
+        units: Sequence[Work],
+        prepare: tuple[Prepare, Any] | None = None,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        status: StatusFile | None = None,
+    ) -> Outcome:
+        """Run every unit once; returns when all are settled and the gangs have ended."""
+        import ray
+
+        self.status, self.on_event = status or self.status, on_event
+        first = None if prepare is None else (import_path(prepare[0]), prepare[1])
+        with self.status.told():
+            ray.get(self.queue.fill.remote(list(units), first))
+            self._follow(self.threads)
+            self._part(self.threads)
+            self.settled = True
+            return self._outcome()
+
+    def _follow(self, gangs: Sequence[_GangThread]) -> None:
         """Return when all units are settled, or when no gang is left to run them."""
         try:
             while not self._look() and any(gang.is_alive() for gang in gangs):
@@ -174,18 +226,16 @@ class _Watch:
             # A Ray that is not ours goes on without us: let the gangs end after their unit.
             for gang in gangs:
                 self.queue.lose.remote(gang.spec.name, repr(reason))
-            interrupted = isinstance(reason, KeyboardInterrupt | SystemExit)
-            self.status.write("interrupted" if interrupted else "error", error=repr(reason))
             raise
 
-    def part(self, gangs: Sequence[_GangThread]) -> None:
+    def _part(self, gangs: Sequence[_GangThread]) -> None:
         """Wait until the gangs have ended, now that all units are settled."""
         parting = time.monotonic() + PARTING_S
         for gang in gangs:
             gang.join(max(0.0, parting - time.monotonic()))
         self._look()
 
-    def outcome(self, begin: float, ray_start_s: float) -> Outcome:
+    def _outcome(self) -> Outcome:
         """What came of it; also writes the last status."""
         import ray
 
@@ -201,9 +251,9 @@ class _Watch:
             failed={key: failure.error for key, failure in failures.items()},
             unfinished=tuple(unfinished),
             gang_errors=self.gang_errors,
-            ray_start_s=ray_start_s,
-            first_lease_s=None if lease_age is None else now - begin - lease_age,
-            total_s=now - begin,
+            ray_start_s=self.ray_start_s,
+            first_lease_s=None if lease_age is None else now - self.begin - lease_age,
+            total_s=now - self.begin,
         )
 
     def _look(self) -> bool:

@@ -54,11 +54,15 @@ class LeaseQueue:
     two: one that runs and one that is finishing. A unit waits until what it needs is done, and
     fails when that has failed. Raises ValueError for duplicate keys, and for needs that are not the
     keys of units before (so there are no circles).
+
+    to_come: the units are not known yet: gangs wait for `fill`.
     """
 
-    units: Iterable[Work]
+    units: Iterable[Work] = ()
     max_attempts: int = MAX_ATTEMPTS
     clock: Callable[[], float] = time.time
+    to_come: bool = False
+    _first: tuple[str, Any] | None = field(default=None, init=False)
     _pending: list[Work] = field(default_factory=list, init=False)
     _gangs: dict[str, _Gang] = field(default_factory=dict, init=False)
     _attempts: dict[str, int] = field(default_factory=dict, init=False)
@@ -68,7 +72,19 @@ class LeaseQueue:
     _alone: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self._pending = list(self.units)
+        self._take(self.units)
+
+    def fill(self, units: Iterable[Work], first: tuple[str, Any] | None = None) -> None:
+        """The units of a queue whose units were to come. first: see `known`."""
+        self._take(units)
+        self._first, self.to_come = first, False
+
+    def known(self) -> tuple[bool, tuple[str, Any] | None]:
+        """Whether the units are known, and what ranks call before the first: path and payload."""
+        return not self.to_come, self._first
+
+    def _take(self, units: Iterable[Work]) -> None:
+        self._pending = list(units)
         self._attempts = {unit.key: 0 for unit in self._pending}
         if len(self._attempts) < len(self._pending):
             times = Counter(unit.key for unit in self._pending)
@@ -184,7 +200,7 @@ class LeaseQueue:
 
     def finished(self) -> bool:
         """True when nothing is pending or leased: every unit is done or failed."""
-        return len(self._done) + len(self._failed) == len(self._attempts)
+        return not self.to_come and len(self._done) + len(self._failed) == len(self._attempts)
 
     def news(self, start: int) -> tuple[list[Event], bool]:
         """`events(start)` and `finished()`: what the driver asks all the time, in one call."""

@@ -25,11 +25,16 @@ RAY_ENVIRONMENT = {
 }
 # Only for a Ray of our own. Its ten or so processes share the cores with the ranks.
 LOCAL_ENVIRONMENT = {
+    # The controllers of the gangs live in the driver: they have its logging, and wait for Ray.
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
     # On a real cluster nodes are taken away, and Ray Train should know.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # For Ray's dashboard, which does not run here.
     "RAY_event_stats": "0",
     "RAY_task_events_report_interval_ms": "0",
+    # Processes that have imported what ranks need may wait so long for their ranks; by default 1 s.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
     # The raylet looks after resources, garbage and memory four to ten times a second.
     "RAY_raylet_report_resources_period_milliseconds": "1000",
     "RAY_raylet_check_gc_period_milliseconds": "1000",

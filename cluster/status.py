@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +28,17 @@ class StatusFile:
     started: float = field(default_factory=time.time)
     _snapshot: dict[str, Any] = field(default_factory=dict, init=False)
     _written: float = field(default=float("-inf"), init=False)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """`starting` at the begin of the block, and what ended it if that was an exception."""
+        self.write("starting")
+        try:
+            yield
+        except BaseException as reason:
+            interrupted = isinstance(reason, KeyboardInterrupt | SystemExit)
+            self.write("interrupted" if interrupted else "error", error=repr(reason))
+            raise
 
     def due(self) -> bool:
         """Whether the next `write` is due."""

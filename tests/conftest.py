@@ -27,6 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("ray"))
 
 
+@pytest.fixture(autouse=True)
+def _no_gangs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that run in this process start no Ray before their study is planned.
+
+    What is refused while gangs wait ends the process: `tests/bench/test_ahead.py` starts its own.
+    """
+    monkeypatch.setattr("bench.ahead.AHEAD", False)
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root in which the dataset "tiny" is built (5 shards). Read-only: copy to change it."""

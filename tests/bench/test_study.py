@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import DEMO
-from bench.study import RunOptions, Study, load_study, study_datasets
-from bench.study_file import StudyError
+from bench.study import RunOptions, Study, load_study
+from bench.study_file import StudyError, study_datasets
 from data_recipes.openmoji import (
     OpenMojiComposed,
     OpenMojiMulti,

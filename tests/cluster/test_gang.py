@@ -221,7 +221,9 @@ def test_a_killed_driver_takes_its_ray_along(run: Run, tmp_path: Path) -> None:
             assert driver.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         family = psutil.Process(driver.pid).children(recursive=True)
-        assert any("RayTrainWorker" in child.name() + str(child.cmdline()) for child in family)
+        names = [child.name() + str(child.cmdline()) for child in family]
+        assert any("RayTrainWorker" in name for name in names)
+        assert not any("TrainController" in name for name in names), "see CONTROLLER_HERE"
     finally:
         driver.kill()
         driver.wait()

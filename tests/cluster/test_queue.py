@@ -370,3 +370,18 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
+
+
+def test_a_queue_whose_units_are_to_come_keeps_its_gangs_until_it_has_them() -> None:
+    queue = LeaseQueue(to_come=True)
+    assert queue.lease("g") is None
+    assert (queue.finished(), queue.dismissed("g"), queue.known()) == (False, False, (False, None))
+    with pytest.raises(ValueError, match="unique"):
+        queue.fill([Work("a", 0), Work("a", 1)])
+    assert not queue.known()[0]
+    queue.fill([Work("a", 0, 1.0), Work("b", 0, 2.0)], ("module:first", 7))
+    assert queue.known() == (True, ("module:first", 7))
+    assert leased_key(queue, "g") == "b"
+    empty = LeaseQueue(to_come=True)
+    empty.fill([])
+    assert empty.finished() and empty.dismissed("g")

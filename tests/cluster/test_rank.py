@@ -28,6 +28,7 @@ class Asked:
     """A queue as `_Rank` asks it, from two threads like a Ray actor: one call after another."""
 
     def __init__(self, *units: Work) -> None:
+        self.units = units
         self.queue = LeaseQueue(units)
         self.said: list[str] = []
         self._one_at_a_time = threading.Lock()
@@ -44,7 +45,8 @@ def serve(
     """All of `asked`'s units through `run`, on one rank; before, `prepare` is given `given`."""
     monkeypatch.setattr(gang, "resolve", {"any:run": run, "any:prepare": prepare}.get)
     first = None if prepare is None else ("any:prepare", given)
-    spec = GangSpec("g", "run", "any:run", 1, 1, False, Path(), 1, 1.0, True, first)
+    asked.queue.fill(asked.units, first)
+    spec = GangSpec("g", "run", "any:run", 1, 1, False, Path(), 1, 1.0, True)
     gang._Rank(spec, asked).loop()
 
 
@@ -108,8 +110,8 @@ def test_no_trip_but_one_lies_between_two_units(monkeypatch: pytest.MonkeyPatch)
     spec = GangSpec("g", "run", "any:name", 1, 1, False, Path(), 1, 1.0)
     gang._Rank(spec, ask).loop()
     own = [method for thread, method in calls if thread == names[0]]
-    # The first lease, three more, one after the last has finished, and the word that all is over.
-    assert own[:5] == ["release", "lease", "lease", "lease", "lease"]
+    # What comes before the first lease, three more, one after the last has finished, and the end.
+    assert own[:6] == ["release", "known", "lease", "lease", "lease", "lease"]
     assert own[-1] == "dismissed" and "done" not in own
 
 
@@ -182,5 +184,30 @@ def test_a_rank_prepares_before_its_first_lease_and_units_meet_what_failed_there
         return {}
 
     serve(asked, run, monkeypatch, prepare, "given")
-    assert seen == [("given", "g", ["release"]), 0]
+    assert seen == [("given", "g", ["release", "known"]), 0]
+    assert asked.queue.results() == {"a": {}}
+
+
+def test_a_rank_imports_and_waits_until_its_units_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = Asked()
+    asked.queue = LeaseQueue(to_come=True)
+    imported: list[str] = []
+
+    def wait(seconds: float) -> None:
+        assert imported == ["one", "gone"], "it waits before it has imported"
+        assert asked.said[-1] == "known", "it asks for units before there are any"
+        asked.queue.fill([Work("a", 0)])
+
+    def load(name: str) -> None:
+        imported.append(name)
+        if name == "gone":
+            raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(gang.time, "sleep", wait)
+    monkeypatch.setattr(gang.importlib, "import_module", load)
+    monkeypatch.setattr(gang, "resolve", {"any:run": lambda payload, context: {}}.get)
+    spec = GangSpec("g", "run", "any:run", 1, 1, False, Path(), 1, 1.0, imports=("one", "gone"))
+    gang._Rank(spec, asked).loop()
     assert asked.queue.results() == {"a": {}}
