@@ -13,7 +13,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from methods.core.shared_prefix import shareable
+from methods.core.shared_prefix import finish, shareable
 
 CPU_ROWS = 32  # images at a time on a CPU: more states than fit its caches take a third longer
 
@@ -79,40 +79,86 @@ class VisionTower:
         tower = self._tower
         x = tower._embeds(pixels)  # (B, 1 + patches, width)
         own, last = x.shape[1], self.layers - 1
-        if prompts is not None:
-            x = torch.cat([x, _rows(tower.ln_pre(prompts[0]), x)], dim=1)
+        depth = 0 if prompts is None else len(prompts)
         for layer, block in enumerate(tower.transformer.resblocks):
-            if prompts is not None and 0 < layer < len(prompts):
-                x = torch.cat([x[:, :own], _rows(prompts[layer], x)], dim=1)
-            alone = layer == last and self._alone
-            x = _layer(block, x, alone) if self._plain else block(x)
+            replaced = layer + 1 < depth  # the next layer's prompts take the place of these
+            beside = None
+            if prompts is not None and layer < depth:
+                new = prompts[layer] if layer else tower.ln_pre(prompts[0])
+                if replaced and self._plain:
+                    beside = new
+                else:
+                    x = torch.cat([x, _rows(new, x)], dim=1)
+            if not self._plain:
+                x = block(x)
+            elif layer == last and self._alone:
+                x = _first(block, x)
+            else:
+                x = _layer(block, x, beside)
+            if replaced:
+                x = x[:, :own]
         pooled, _ = tower._pool(x[:, :own])
         if tower.proj is not None:
             pooled = pooled @ tower.proj
         return nn.functional.normalize(pooled.float(), dim=-1)
 
 
-def _layer(block: Any, x: Tensor, first: bool) -> Tensor:
-    """A plain block's states (B, L, width); `first`: of the first token alone, (B, 1, width).
+def _layer(block: Any, x: Tensor, beside: Tensor | None = None) -> Tensor:
+    """A plain block's states (B, L, width); x is given up.
+
+    beside: prompts (k, width) that x attends to and whose own states nobody reads: they need keys
+        and values alone, and the same ones for every image.
 
     torch's own attention module multiplies out all weights when no gradient is asked for; its
     fused product does not, and takes a third of the time.
     """
     attn, width = block.attn, x.shape[-1]
-    seen, weight, bias = block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias
-    if first:
-        own, others = (None, None) if bias is None else (bias[:width], bias[width:])
-        parts = [nn.functional.linear(seen[:, :1], weight[:width], own)]
-        parts += nn.functional.linear(seen, weight[width:], others).chunk(2, dim=-1)
-        x = x[:, :1]
+    weight, bias = attn.in_proj_weight, attn.in_proj_bias
+    made = nn.functional.linear(block.ln_1(x), weight, bias)
+    if beside is None:
+        parts = made.chunk(3, dim=-1)
     else:
-        parts = [*nn.functional.linear(seen, weight, bias).chunk(3, dim=-1)]
+        new = block.ln_1(beside.to(x.dtype))
+        new = nn.functional.linear(new, weight[width:], bias[width:])
+        q, others = torch.split(made, [width, 2 * width], dim=-1)
+        parts = (q, *torch.cat([others, _rows(new, others)], dim=1).chunk(2, dim=-1))
     heads = (attn.num_heads, width // attn.num_heads)
     q, k, v = (part.reshape(*part.shape[:2], *heads).transpose(1, 2) for part in parts)
     mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    x = x + block.ls_1(attn.out_proj(mixed))
-    done: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
-    return done
+    return _finish(block, x, mixed)
+
+
+def _first(block: Any, x: Tensor) -> Tensor:
+    """A plain block's state of the first token alone: (B, L, width) -> (B, 1, width).
+
+    One query a head asks for no keys and values: q (W s + b) is (q W) s and a constant, which
+    softmax does not see; the sum of a (W s + b) is W (sum of a s) + b, since all a add up to 1.
+    """
+    attn, width = block.attn, x.shape[-1]
+    heads, size = attn.num_heads, width // attn.num_heads
+    seen = block.ln_1(x)
+    of_q, of_k, of_v = attn.in_proj_weight.view(3, width, width)
+    bias_q, _, bias_v = attn.in_proj_bias.view(3, width)
+    q = nn.functional.linear(seen[:, 0], of_q, bias_q).view(-1, heads, size)
+    asked = (q.transpose(0, 1) @ of_k.view(heads, size, width)).transpose(0, 1)
+    share = (asked @ seen.transpose(1, 2) * size**-0.5).softmax(dim=-1)  # (B, heads, L)
+    found = (share.to(seen.dtype) @ seen).transpose(0, 1)
+    mixed = found @ of_v.view(heads, size, width).transpose(1, 2)
+    return _finish(block, x[:, :1], mixed.transpose(0, 1).flatten(1) + bias_v)
+
+
+def _finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
+    """The rest of a plain block behind its attention; in place where no gradient is asked for."""
+    flat, mixed = x.reshape(-1, x.shape[-1]), mixed.reshape(-1, x.shape[-1])
+    mlp, out = block.mlp, block.attn.out_proj
+    unscaled = isinstance(block.ls_1, nn.Identity) and isinstance(block.ls_2, nn.Identity)
+    plain = unscaled and type(mlp.gelu) is nn.GELU
+    if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or not plain:
+        return finish(block, flat, mixed).view(x.shape)
+    flat.add_(out.bias).addmm_(mixed, out.weight.t())
+    wide = mlp.c_fc(block.ln_2(flat))
+    torch.ops.aten.gelu_(wide, approximate=mlp.gelu.approximate)
+    return flat.add_(mlp.c_proj.bias).addmm_(wide, mlp.c_proj.weight.t()).view(x.shape)
 
 
 def _rows(prompts: Tensor, x: Tensor) -> Tensor:

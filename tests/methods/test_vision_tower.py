@@ -60,30 +60,74 @@ def test_it_is_open_clip_in_other_plain_transformers(vision: dict[str, Any]) -> 
     torch.testing.assert_close(own, encoded(clip, pixels), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("pool", ["tok", "avg"])
+def by_hand(visual: Any, pixels: Tensor, prompts: Tensor) -> Tensor:
+    """Features with prompts as whole states that are replaced layer by layer, by open_clip."""
+    rows, own = len(pixels), len(visual.positional_embedding)
+    patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    first = visual.class_embedding.expand(rows, 1, -1)
+    x = torch.cat([first, patches], dim=1) + visual.positional_embedding
+    x = visual.ln_pre(torch.cat([x, prompts[0].expand(rows, -1, -1)], dim=1))
+    for layer, block in enumerate(visual.transformer.resblocks):
+        if 0 < layer < len(prompts):
+            x = torch.cat([x[:, :own], prompts[layer].expand(rows, -1, -1)], dim=1)
+        x = block(x)
+    x = visual.ln_post(x[:, :own])
+    pooled = x[:, 0] if visual.pool_type == "tok" else x[:, 1:].mean(dim=1)
+    return torch.nn.functional.normalize(pooled @ visual.proj, dim=-1)
+
+
+def check_prompts(clip: Any, depth: int) -> None:
+    """Features and prompts' gradients are those of `by_hand`; prompts and pixels stay as given."""
+    clip.requires_grad_(False)
+    tower = VisionTower(clip, "test")
+    torch.manual_seed(2)
+    pixels = torch.randn(3, 3, *tower.image_size)
+    prompts = torch.randn(depth, 2, tower.width, requires_grad=True)
+    given = pixels.clone(), prompts.detach().clone()
+    expected = by_hand(clip.visual, pixels, prompts)
+    towards = torch.randn_like(expected)
+    (wanted,) = torch.autograd.grad((expected * towards).sum(), prompts)
+    with torch.no_grad():
+        torch.testing.assert_close(tower.encode(pixels, prompts), expected, rtol=0, atol=1e-5)
+    found = tower.encode(pixels, prompts)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    (own,) = torch.autograd.grad((found * towards).sum(), prompts)
+    for layer in range(depth):
+        size = float(wanted[layer].abs().max())
+        assert size > 1e-4
+        torch.testing.assert_close(own[layer], wanted[layer], rtol=0, atol=1e-4 * size)
+    assert torch.equal(pixels, given[0]) and torch.equal(prompts, given[1])
+    assert float((found - encoded(clip, pixels)).detach().abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("vision", [{}, {"pool_type": "avg"}, {"ls_init_value": 0.5}])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_prompts_stand_behind_the_patches_and_are_replaced_layer_by_layer(
-    pool: str, depth: int
+    vision: dict[str, Any], depth: int
 ) -> None:
-    clip: Any = model(pool_type=pool)
-    tower, pixels = VisionTower(clip, "test"), torch.randn(2, 3, 32, 32)
-    prompts = torch.randn(depth, 2, tower.width)
-    visual = clip.visual
+    check_prompts(model(**vision), depth)
+
+
+@pytest.mark.parametrize(
+    ("spec", "depth"), [(TINY_SPEC, 1), *((BackboneSpec(), n) for n in (1, 3, 6))]
+)
+def test_prompts_in_the_embedded_and_the_tiny_backbone(spec: BackboneSpec, depth: int) -> None:
+    check_prompts(load_backbone(spec).model, depth)
+
+
+@pytest.mark.parametrize("block", [{}, {"qk_norm": True, "block_type": "custom"}])
+def test_autocast_gives_the_same_features_roughly(block: dict[str, Any]) -> None:
+    tower, pixels = VisionTower(model(**block), "test"), torch.randn(4, 3, 32, 32)
+    prompts = torch.randn(2, 2, tower.width)
     with torch.no_grad():
-        patches = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (2, 4, 32)
-        first = visual.class_embedding.expand(2, 1, -1)
-        x = torch.cat([first, patches], dim=1) + visual.positional_embedding
-        x = visual.ln_pre(torch.cat([x, prompts[0].expand(2, -1, -1)], dim=1))
-        for layer, block in enumerate(visual.transformer.resblocks):
-            if 0 < layer < depth:
-                x[:, 5:] = prompts[layer]
-            x = block(x)
-        x = visual.ln_post(x[:, :5])
-        pooled = x[:, 0] if pool == "tok" else x[:, 1:].mean(dim=1)
-        expected = torch.nn.functional.normalize(pooled @ visual.proj, dim=-1)
-        own = tower.encode(pixels, prompts)
-    torch.testing.assert_close(own, expected, rtol=0, atol=1e-6)
-    assert float((own - encoded(clip, pixels)).abs().max()) > 1e-3
+        exact = tower.encode(pixels, prompts)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = tower.encode(pixels, prompts)
+    with torch.autocast("cpu", torch.bfloat16):
+        learning = tower.encode(pixels, prompts.requires_grad_())
+    for found in (half, learning.detach()):
+        assert found.dtype == torch.float32 and not torch.equal(found, exact)
+        torch.testing.assert_close(found, exact, rtol=0, atol=0.03)
 
 
 def test_patch_states_are_what_stands_at_the_patches_before_each_layer() -> None:
