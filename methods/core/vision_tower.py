@@ -56,9 +56,16 @@ class VisionTower:
             pass the norm before the first layer, as these do); the states at their places are
             replaced by the next k before each of the layers 2 to J (MaPLe's deep prompting).
         """
+        pooled = self.pooled(pixels, prompts)
+        if self._tower.proj is not None:
+            pooled = pooled @ self._tower.proj
+        return nn.functional.normalize(pooled.float(), dim=-1)
+
+    def pooled(self, pixels: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """What `encode` projects: transformed images -> pooled states (B, width)."""
         pixels = pixels.to(self.device)
         size = CPU_ROWS if pixels.device.type == "cpu" else max(1, len(pixels))
-        return torch.cat([self._encode(part, prompts) for part in torch.split(pixels, size)])
+        return torch.cat([self._pooled(part, prompts) for part in torch.split(pixels, size)])
 
     @torch.no_grad()
     def patch_states(self, pixels: Tensor) -> Tensor:
@@ -75,7 +82,7 @@ class VisionTower:
             means.append(x[:, 1:].mean(dim=(0, 1)))
         return torch.stack(means)
 
-    def _encode(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
+    def _pooled(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
         tower = self._tower
         x = tower._embeds(pixels)  # (B, 1 + patches, width)
         own, last = x.shape[1], self.layers - 1
@@ -97,10 +104,8 @@ class VisionTower:
                 x = _layer(block, x, beside)
             if replaced:
                 x = x[:, :own]
-        pooled, _ = tower._pool(x[:, :own])
-        if tower.proj is not None:
-            pooled = pooled @ tower.proj
-        return nn.functional.normalize(pooled.float(), dim=-1)
+        pooled: Tensor = tower._pool(x[:, :own])[0]
+        return pooled
 
 
 def _layer(block: Any, x: Tensor, beside: Tensor | None = None) -> Tensor:

@@ -93,7 +93,7 @@ def _small(backbone: Backbone, pooled: bool) -> Student:
         return own
 
     words = Words(encode, image, count, tower.context_length, text_length=tower.context_length)
-    told = named(backbone.digest, "pooled" if pooled else "patches")
+    told = named(backbone.digest, "pooled by the tower" if pooled else "patches")
     side = _taken(llava)
     label = f"{backbone.label} (vision states)"
     vision = Vision(told, label, backbone.transform, side, backbone, count, vision_width, pooled)

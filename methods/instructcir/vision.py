@@ -23,7 +23,8 @@ class Vision:
 
     digest: decides the values. label: whose states. transform: image -> pixels. model: a
         LlavaModel's vision side.
-    pooled: one state, the class token after the last norm; else the patches that LLaVA takes.
+    pooled: one state, the class token after the last norm, by the backbone's own tower; else the
+        patches that LLaVA takes.
     """
 
     digest: str
@@ -48,13 +49,10 @@ class Vision:
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> states (B, dim) float32."""
-        self.model.vision_tower.to(self.device)
-        pixels = pixels.to(self.device)
         if self.pooled:
-            tower = self.model.vision_tower
-            states = tower(pixels.to(tower.dtype)).pooler_output
-        else:
-            states = reading.patches(self.model, pixels)
+            return self.backbone.vision.pooled(pixels).float()
+        self.model.vision_tower.to(self.device)
+        states = reading.patches(self.model, pixels.to(self.device))
         flat: Tensor = states.reshape(len(pixels), -1).float()
         return flat
 
