@@ -288,15 +288,19 @@ def report(
 
     Example: `promptgrid report runs/demo`
     """
-    from results.answers import answers
+    from results.drawing import get_ready
     from results.planned import planned_cells
-    from results.report import write_answers
-    from results.store import RecordStore
 
     if not (folder / "records").is_dir():
         raise DataError(f"{folder}: no records there; run a study with `--out {folder}` first")
-    found = answers(RecordStore(folder), planned_cells(folder))
-    files = write_answers(found, out or folder, len(os.sched_getaffinity(0)))
+    expected, processes = planned_cells(folder), len(os.sched_getaffinity(0))
+    get_ready(expected, processes)
+    from results.answers import answers  # while the processes get ready
+    from results.report import write_answers
+    from results.store import RecordStore
+
+    found = answers(RecordStore(folder), expected)
+    files = write_answers(found, out or folder, processes)
     show_report(found, folder, files, Console(soft_wrap=True))
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from bench.ahead import cpu_gangs
 from bench.cell import CellResult, run_cell
 from bench.cell_spec import Cell
+from bench.ending import Ending
 from bench.learned import Trained
 from bench.plan import Plan
 from bench.run_group import needed, of_each_cell, run_group, unit
@@ -154,6 +155,7 @@ def run_plan(
     titled = [{**e, "title": cells[e["key"]].title} for e in expected_cells(planned)]
     write_whole(out / PLAN, strict_json.canonical(titled).encode())
     outcome = None
+    ending = Ending(store, expected_cells(planned), out)
     if todo:
         gpu = torch.cuda.is_available() if options.gpu is None else options.gpu
         waiting = {cell.key for cell in todo}
@@ -164,10 +166,13 @@ def run_plan(
             if missing:
                 leased = unit([work(cell, out, waiting) for cell in needed(store, group)])
                 units[leased.key], cells_of[leased.key] = leased, missing
+        gangs = options.gangs or default_gangs(options, gpu)
+        ending = Ending(store, expected_cells(planned), out, len(units), gangs)
 
         def settle(event: dict[str, Any]) -> None:
             for one in of_each_cell(event, cells_of[event["key"]]):
                 record_failure(one)
+            ending.settled()
 
         def record_failure(event: dict[str, Any]) -> None:
             if event["kind"] == "failed":
@@ -184,7 +189,7 @@ def run_plan(
             outcome = run_gangs(
                 [*units.values()],
                 run_leased,
-                gangs=options.gangs or default_gangs(options, gpu),
+                gangs=gangs,
                 ranks_per_gang=options.ranks_per_cell,
                 threads_per_rank=options.threads_per_rank,
                 use_gpu=gpu,
@@ -193,11 +198,7 @@ def run_plan(
                 on_event=settle,
                 status_path=out / STATUS,
             )
-    from results.answers import answers  # no rank needs scipy and matplotlib
-    from results.report import write_answers
-
-    found = answers(store, expected_cells(planned))
-    files = write_answers(found, out)
+    found, files = ending.report()
     failures = {key: value for key, value in store.failures().items() if key in cells}
     return Ran(outcome, len(cells) - len(todo), failures, found, files)
 

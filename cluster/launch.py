@@ -21,6 +21,8 @@ from cluster.work import Event, Work
 
 # How often the driver looks: each look takes CPU from the ranks, and gangs do not wait for it.
 POLL_S = 1.0
+# The same once a gang has nothing more to do, or at the last unit: the end is worth knowing soon.
+END_POLL_S = 0.25
 # Nodes of a fresh cluster join one after another.
 JOIN_PATIENCE_S = 30.0
 # How long a gang may take to end by itself once all units are settled: 2 s as a rule. Ray must not
@@ -194,6 +196,7 @@ class Gangs:
         self.on_event: Callable[[dict[str, Any]], None] | None = None
         self.settled = False
         self.seen = 0
+        self.left = 0  # units not settled yet, as far as the driver has seen
         self.first_lease: float | None = None  # seconds since 1970
         self.gang_errors: dict[str, str] = {}
         self.threads = [_GangThread(spec, self.queue) for spec in specs]
@@ -208,7 +211,7 @@ class Gangs:
         """Run every unit once; returns when all are settled and the gangs have ended."""
         import ray
 
-        self.status, self.on_event = status or self.status, on_event
+        self.status, self.on_event, self.left = status or self.status, on_event, len(units)
         first = None if prepare is None else (import_path(prepare[0]), prepare[1])
         with self.status.told():
             ray.get(self.queue.fill.remote(list(units), first))
@@ -221,7 +224,7 @@ class Gangs:
         """Return when all units are settled, or when no gang is left to run them."""
         try:
             while not self._look() and any(gang.is_alive() for gang in gangs):
-                time.sleep(POLL_S)
+                time.sleep(END_POLL_S if self.left < max(2, len(gangs)) else POLL_S)
         except BaseException as reason:
             # A Ray that is not ours goes on without us: let the gangs end after their unit.
             for gang in gangs:
@@ -274,5 +277,7 @@ class Gangs:
             self.first_lease = event.time
         elif event.kind == "gang_lost":
             self.gang_errors[event.gang] = event.error or ""
-        elif event.kind in ("done", "failed") and self.on_event is not None:
-            self.on_event(asdict(event))
+        elif event.kind in ("done", "failed"):
+            self.left -= 1
+            if self.on_event is not None:
+                self.on_event(asdict(event))

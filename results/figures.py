@@ -114,7 +114,9 @@ def save(draw: Callable[[], Figure], folder: Path, name: str) -> list[Path]:
     """Draw a figure, whatever the user's matplotlibrc says, and write it in all `FORMATS`."""
     with matplotlib.style.context("default"):
         figure = draw()
-        figure.draw_without_rendering()
+        layout = figure.get_layout_engine()
+        if layout is not None:
+            layout.execute(figure)
     figure.set_layout_engine("none")  # laid out once, not again for each format
     paths = []
     for file_format in FORMATS:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from results.answers import Answers
+from results.drawing import MANY, pool
 from results.figures import Styles, file_name, method_styles, save
 from results.frames import TABLE
 from results.plot_costs import cost_figure
@@ -25,9 +24,6 @@ from results.wording import empty_text
 
 KINDS = ("shots", "ranks", "losses", "costs", "scores", "average-ranks", "ablation")
 """What a plot's file name begins with."""
-
-MANY = 16
-"""Plots that are worth the start of processes."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,8 @@ def write_plots(answers: Answers, out: Path, processes: int = 1) -> list[Path]:
     every = [*drawings(answers)]
     if processes == 1 or len(every) < MANY:
         return sorted(path for one in every for path in save(one.draw, out, one.name))
-    # Not forked: what runs in threads here would not run there.
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        written = [pool.submit(save, one.draw, out, one.name) for one in every]
+    with pool(min(processes, len(every))) as drawing:
+        written = [drawing.submit(save, one.draw, out, one.name) for one in every]
         return sorted(path for paths in written for path in paths.result())
 
 
