@@ -20,23 +20,21 @@ if TYPE_CHECKING:
 class Ending:
     """Answers and files of a run, in a thread of its own from the last settled unit on.
 
-    Their imports begin as soon as a gang has nothing more to do.
+    Their imports begin as soon as a gang has nothing more to do. Nothing is known to come before
+    `expect`.
     """
 
-    def __init__(
-        self,
-        store: RecordStore,
-        expected: Sequence[dict[str, Any]],
-        out: Path,
-        units: int = 0,
-        gangs: int = 1,
-    ) -> None:
+    def __init__(self, store: RecordStore, expected: Sequence[dict[str, Any]], out: Path) -> None:
         self._store, self._expected, self._out = store, expected, out
-        self._left, self._gangs = units, gangs
+        self._left = self._gangs = 0
         self._processes = len(os.sched_getaffinity(0))
         self._thread = ThreadPoolExecutor(1)
         self._ready: Future[None] | None = None
         self._report: Future[Report] | None = None
+
+    def expect(self, units: int, gangs: int) -> None:
+        """So many units will settle, on so many gangs."""
+        self._left, self._gangs = units, gangs
 
     def settled(self) -> None:
         """One unit more is done or failed, and stored."""

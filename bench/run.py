@@ -167,7 +167,7 @@ def run_plan(
                 leased = unit([work(cell, out, waiting) for cell in needed(store, group)])
                 units[leased.key], cells_of[leased.key] = leased, missing
         gangs = options.gangs or default_gangs(options, gpu)
-        ending = Ending(store, expected_cells(planned), out, len(units), gangs)
+        ending.expect(len(units), gangs)
 
         def settle(event: dict[str, Any]) -> None:
             for one in of_each_cell(event, cells_of[event["key"]]):

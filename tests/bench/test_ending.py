@@ -25,7 +25,8 @@ def of_two(folder: Path) -> tuple[RecordStore, list[dict[str, Any]]]:
 
 def test_the_last_unit_begins_the_report(tmp_path: Path) -> None:
     store, expected = of_two(tmp_path / "store")
-    ending = Ending(store, expected, tmp_path / "out", units=2, gangs=2)
+    ending = Ending(store, expected, tmp_path / "out")
+    ending.expect(units=2, gangs=2)
     ending.settled()
     assert not (tmp_path / "out").exists()
     ending.settled()
@@ -33,7 +34,8 @@ def test_the_last_unit_begins_the_report(tmp_path: Path) -> None:
     files = write_report(store, tmp_path / "plain", expected)
     assert contents(tmp_path / "out") == contents(tmp_path / "plain")
     assert len(contents(tmp_path / "out")) == len(files)
-    ending = Ending(store, expected, tmp_path / "out", units=1, gangs=1)
+    ending = Ending(store, expected, tmp_path / "out")
+    ending.expect(units=1, gangs=1)
     ending.settled()
     assert len(ending.report()[1]) == len(files)
 
@@ -41,7 +43,8 @@ def test_the_last_unit_begins_the_report(tmp_path: Path) -> None:
 def test_units_that_no_gang_ran_are_reported_as_missing(tmp_path: Path) -> None:
     store, expected = of_two(tmp_path / "store")
     expected.append({**expected[0], "key": "lost", "seed": 3})
-    ending = Ending(store, expected, tmp_path / "out", units=3, gangs=2)
+    ending = Ending(store, expected, tmp_path / "out")
+    ending.expect(units=3, gangs=2)
     ending.settled()
     ending.settled()
     found, files = ending.report()
@@ -52,7 +55,8 @@ def test_units_that_no_gang_ran_are_reported_as_missing(tmp_path: Path) -> None:
 def test_a_damaged_record_is_an_error_of_the_report_alone(tmp_path: Path) -> None:
     store, expected = of_two(tmp_path / "store")
     (store.folder(expected[0]["key"]) / "record.json").write_text("{")
-    ending = Ending(store, expected, tmp_path / "out", units=1)
+    ending = Ending(store, expected, tmp_path / "out")
+    ending.expect(units=1, gangs=1)
     ending.settled()
     with pytest.raises(RecordError):
         ending.report()
