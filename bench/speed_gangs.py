@@ -6,13 +6,14 @@ and its ranking (`train` and `score` of a record's timings).
 
 `next cell` is the time from one lease to the next on a warm gang, less the arithmetic in between:
 lease, method, shots, DeepSpeed's engine, collection, and what the record of the cell before takes
-from it. It is the median of a run's cells but the first two. The baseline is one `TorchTrainer.fit`
-for a cell on a Ray that runs already, from the call until the record is stored (the end of the run
-is not counted), less the arithmetic.
+from it. It is the median of the cells of one gang's runs but the first two of each. The baseline is
+one `TorchTrainer.fit` for a cell on a Ray that runs already, from the call until the record is
+stored (the end of the run is not counted), less the arithmetic.
 
-`40 cells` is the time from the first lease to the last `done`, with one gang and with two. What is
-done once is before that and not in it, for one gang as for two: the start of Ray and of the gangs,
-their imports, the backbone and the dataset (`bench.warm_up`); it is printed beside.
+`40 cells` is the time from the first lease to the last `done`, with one gang and with two, the mean
+of two runs each. What is done once is before that and not in it, for one gang as for two: the start
+of Ray and of the gangs, their imports, the backbone and the dataset (`bench.warm_up`); it is
+printed beside.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from results.store import RecordStore
 CELLS = 40
 STEPS = 40  # a second or two
 FITS = 3
+ORDER = (1, 2, 2, 1)  # numbers of gangs: what the machine does meanwhile meets both alike
 COLD = 2  # cells of a run that are not counted as warm
 LIMIT_S = 0.25
 
@@ -52,20 +54,21 @@ def rows(folder: Path) -> list[Row]:
     finished(planned.cells[0])  # makes the frozen features
     with ray_session(None, cpus=2):
         fits = [one_fit(cell, folder) for cell in planned.cells[:FITS]]
-    ran = []
-    for count in (1, 2):
+    ran: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    for number, count in enumerate(ORDER):
         with ray_session(None, cpus=2):  # its own, as a study's: what ran before leaves processes
-            ran.append(gangs(planned, count, folder / f"gangs-{count}"))
-    one, two = ran
-    same = one["metrics"] == two["metrics"]
-    same_fits = all(one["metrics"][key] == metrics for key, metrics, _ in fits)
-    for count, it in ((1, one), (2, two)):
+            it = gangs(planned, count, folder / f"gangs-{number}")
+        ran[count].append(it)
         print(
-            f"{count} gang(s): {it['start']:.1f} s to the first lease, {it['whole']:.1f} s in all"
+            f"{count} gang(s): {it['start']:.1f} s to the first lease, {it['seconds']:.1f} s from "
+            f"there, {it['whole']:.1f} s in all"
         )
+    first = ran[1][0]
+    same = all(it["metrics"] == first["metrics"] for it in (*ran[1], *ran[2]))
+    same_fits = all(first["metrics"][key] == metrics for key, metrics, _ in fits)
     alone = statistics.median(seconds for *_, seconds in fits)
-    following = statistics.median(one["overhead"][COLD:])
-    ratio = one["seconds"] / two["seconds"]
+    following = statistics.median(cost for it in ran[1] for cost in it["overhead"][COLD:])
+    one, two = (statistics.median(it["seconds"] for it in ran[count]) for count in (1, 2))
     return [
         Row(
             "next cell beside its arithmetic: warm gang against one TorchTrainer.fit per cell",
@@ -78,9 +81,9 @@ def rows(folder: Path) -> list[Row]:
         ),
         Row(
             f"{CELLS} equal cells: two gangs against one, one thread a rank",
-            one["seconds"],
-            two["seconds"],
-            ratio,
+            one,
+            two,
+            one / two,
             1.8,
             same,
         ),
