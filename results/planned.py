@@ -24,6 +24,8 @@ def planned_cells(folder: Path) -> list[dict[str, Any]] | None:
         cells = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RecordError(f"{path}: not JSON: {error}; run the study again to mend it") from error
-    if not isinstance(cells, list) or not all(isinstance(c, dict) and "key" in c for c in cells):
+    if not isinstance(cells, list) or not all(
+        isinstance(cell, dict) and isinstance(cell.get("key"), str) for cell in cells
+    ):
         raise RecordError(f"{path}: no list of cells; run the study again to mend it")
     return cells

@@ -19,7 +19,9 @@ def test_cells_as_they_were_planned(tmp_path: Path) -> None:
     assert planned_cells(tmp_path) == [{"key": "a", "title": "one"}]
 
 
-@pytest.mark.parametrize("text", ['[{"key": ', '{"key": "a"}', '[{"title": "a"}]', "[1]"])
+@pytest.mark.parametrize(
+    "text", ['[{"key": ', '{"key": "a"}', '[{"title": "a"}]', "[1]", '[{"key": 3}]']
+)
 def test_a_damaged_plan_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / PLAN).write_text(text)
     with pytest.raises(RecordError, match=f"{PLAN}.*run the study again"):
